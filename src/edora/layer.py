@@ -1,0 +1,277 @@
+"""The adapted linear layer: forward, merge, unmerge."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from edora.basis import start_core
+from edora.config import EdoraConfig
+from edora.norm import NormConstants, compute_row_norm, split_rows
+
+
+class EdoraLayer(nn.Module, BaseTunerLayer):
+    """Hold the adapters of one linear layer, and the weight W' that each of them stands for.
+
+    W' = m * (W + s B R A) / ||W + s B R A||, row by row; without m: W + s B R A; without R: m * W / ||W||.
+
+    Per adapter: edora_core R (r, r) and edora_magnitude m (out,) train; edora_A (r, in) and edora_B (out, r)
+    are frozen and saved; the norm's constants are not saved, but made again whenever W or A is loaded. All
+    are float32, whatever the weight's type. Several adapters may be active together only if none has a
+    magnitude: then their updates add up.
+
+    Source: EDoRA (arXiv 2501.12067), section 3; DoRA (arXiv 2402.09353), section 4.3 for the detached norm.
+    """
+
+    adapter_layer_names = ("edora_core", "edora_magnitude")
+    other_param_names = (
+        "edora_A",
+        "edora_B",
+        "edora_residual",
+        "edora_coordinates",
+        "edora_factor",
+        "edora_dropout",
+        "rank",
+        "scaling",
+    )
+    base_layer: nn.Module
+    edora_original_weight: Tensor | None
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.fan_in_fan_out = isinstance(base_layer, Conv1D)
+        self.edora_core = nn.ParameterDict()
+        self.edora_magnitude = nn.ParameterDict()
+        self.edora_A = BufferDict(persistent=True)
+        self.edora_B = BufferDict(persistent=True)
+        self.edora_residual = BufferDict(persistent=False)
+        self.edora_coordinates = BufferDict(persistent=False)
+        self.edora_factor = BufferDict(persistent=False)
+        self.edora_dropout = nn.ModuleDict()
+        self.register_buffer("edora_original_weight", None, persistent=False)
+        self.rank: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self.out_features, self.in_features = self.original_weight.shape
+        self.register_load_state_dict_post_hook(_refresh_after_load)
+
+    @property
+    def original_weight(self) -> Tensor:
+        """The base layer's weight without any adapter, merged or not, as (out, in)."""
+        kept = self.edora_original_weight
+        weight = self.get_base_weight().detach() if kept is None else kept
+        return weight.T if self.fan_in_fan_out else weight  # (out, in)
+
+    def update_layer(
+        self, adapter_name: str, *, rank: int, alpha: float, config: EdoraConfig, layer_name: str
+    ) -> None:
+        """Add an adapter, or replace the one of this name; without values if a load is to bring them."""
+        for container_name in self.adapter_layer_names + self.other_param_names:
+            container = getattr(self, container_name)
+            if adapter_name in container:
+                del container[adapter_name]
+        self.edora_dropout[adapter_name] = nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
+        if config.train_core:
+            self.rank[adapter_name], self.scaling[adapter_name] = rank, alpha / rank
+            weight = self.original_weight.to("meta" if _awaits_load() else self.original_weight.device)
+            basis_in, basis_out, core = start_core(weight, rank, config, layer_name)
+            self.edora_A[adapter_name] = basis_in
+            self.edora_B[adapter_name] = basis_out
+            self.edora_core[adapter_name] = nn.Parameter(core)
+        if config.train_magnitude:
+            self._set_constants(adapter_name)
+            magnitude = compute_row_norm(self._get_constants(adapter_name))  # (out,)
+            self.edora_magnitude[adapter_name] = nn.Parameter(magnitude)
+        self.set_adapter(self.active_adapters)
+
+    def refresh_constants(self) -> None:
+        """Make the norm's constants again, after the weight or a basis has been given other values."""
+        for adapter_name in self.edora_magnitude:
+            self._set_constants(adapter_name)
+
+    @torch.no_grad()
+    def compose_weight(self, adapter_names: list[str]) -> Tensor:
+        """Compute W' of these adapters, shape (out, in), float32.
+
+        W' = m * (W + sum of s B R A) / ||W + sum of s B R A||, the factor only where there is a magnitude.
+
+        Raises: ValueError if several adapters are named and one of them has a magnitude.
+        """
+        self.check_combination(adapter_names)
+        with _forbid_autocast(self.original_weight.device):
+            weight = self.original_weight.float().clone()  # (out, in)
+            for adapter_name in adapter_names:
+                if adapter_name in self.edora_core:
+                    weight += self._compute_update(adapter_name) @ self.edora_A[adapter_name].float()
+            for adapter_name in adapter_names:
+                if adapter_name in self.edora_magnitude:
+                    weight *= self._compute_scale(adapter_name).unsqueeze(1)  # (out, 1)
+        return weight
+
+    def check_combination(self, adapter_names: list[str]) -> None:
+        """Refuse to combine an adapter that has a magnitude with any other on the same layer.
+
+        Raises: ValueError that names the adapters.
+        """
+        present = [name for name in adapter_names if name in self.edora_core or name in self.edora_magnitude]
+        normalised = [name for name in present if name in self.edora_magnitude]
+        if len(present) > 1 and normalised:
+            raise ValueError(
+                f"Adapters {present} cannot be active or merged together: {normalised} normalise the "
+                "weight's rows (train_magnitude=True), so their effects do not add up. Only adapters with "
+                "train_magnitude=False can be combined; activate or merge one adapter at a time."
+            )
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Activate adapters of this layer; see check_combination for what may be active together."""
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        self.check_combination(names)
+        super().set_adapter(names, inference_mode=inference_mode)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Say whether W' - W is of low rank: not where rows are normalised."""
+        return adapter_name not in self.edora_magnitude
+
+    def _set_constants(self, adapter_name: str) -> None:
+        weight = self.original_weight
+        has_core = adapter_name in self.edora_core
+        basis_in = self.edora_A[adapter_name] if has_core else weight.new_empty(0, self.in_features)
+        constants = split_rows(weight, basis_in)
+        self.edora_residual[adapter_name] = constants.residual
+        self.edora_coordinates[adapter_name] = constants.coordinates
+        self.edora_factor[adapter_name] = constants.factor
+
+    def _get_constants(self, adapter_name: str) -> NormConstants:
+        containers = (self.edora_residual, self.edora_coordinates, self.edora_factor)
+        return NormConstants(*(container[adapter_name].float() for container in containers))
+
+    def _compute_update(self, adapter_name: str) -> Tensor:
+        core = self.scaling[adapter_name] * self.edora_core[adapter_name].float()
+        return self.edora_B[adapter_name].float() @ core  # (out, rank)
+
+    def _compute_scale(self, adapter_name: str) -> Tensor:
+        """Compute m / ||W + s B R A||, shape (out,), with a gradient to m only; finite for a row of zeros."""
+        magnitude = self.edora_magnitude[adapter_name].float()
+        with torch.no_grad(), _forbid_autocast(magnitude.device):
+            update = self._compute_update(adapter_name) if adapter_name in self.edora_core else None
+            norm = compute_row_norm(self._get_constants(adapter_name), update)  # (out,)
+        return magnitude / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        """Move an adapter as PEFT does, but leave it in float32."""
+        target = self.original_weight.device if device is None else device
+        parameters = (self.edora_core, self.edora_magnitude)
+        buffers = (self.edora_A, self.edora_B, self.edora_residual, self.edora_coordinates, self.edora_factor)
+        for container in (*parameters, *buffers):
+            if adapter_name in container and not container[adapter_name].is_meta:
+                container[adapter_name].data = container[adapter_name].data.to(target)
+
+
+class Linear(EdoraLayer):
+    """Adapt nn.Linear, or transformers' Conv1D, which stores its weight as (in, out).
+
+    y = (m / ||W + s B R A||) * (W x + s B R A x) + b; the bias is not scaled.
+
+    Shapes: x (..., in), y (..., out).
+    """
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, **choices: Any) -> None:
+        super().__init__(base_layer)
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, **choices)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute y, in the type in which the base layer answers."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        base = self.base_layer(x, *args, **kwargs)  # (..., out)
+        if self.disable_adapters or self.merged:
+            return base
+        result = base
+        for adapter_name in self.active_adapters:
+            if adapter_name in self.edora_core:
+                result = result + self._apply_update(x, adapter_name)  # (..., out)
+        for adapter_name in self.active_adapters:
+            if adapter_name in self.edora_magnitude:
+                result = self._rescale(result, self._compute_scale(adapter_name))
+        return result.to(base.dtype)
+
+    def _apply_update(self, x: Tensor, adapter_name: str) -> Tensor:
+        basis_in = self.edora_A[adapter_name]
+        if not _has_autocast(x.device):
+            x = self._cast_input_dtype(x, basis_in.dtype)
+        x = F.linear(self.edora_dropout[adapter_name](x), basis_in)  # (..., rank)
+        x = F.linear(x, self.scaling[adapter_name] * self.edora_core[adapter_name])
+        return F.linear(x, self.edora_B[adapter_name])  # (..., out)
+
+    def _rescale(self, result: Tensor, scale: Tensor) -> Tensor:
+        """Scale what the weight gave and leave the bias as it is, which the result holds already."""
+        return result * scale if self.bias is None else result * scale + (1 - scale) * self.bias
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Replace the base weight by W', and keep the original for unmerge.
+
+        Raises: ValueError if adapters do not combine, or, with safe_merge, if W' is not finite.
+        """
+        names = check_adapters_to_merge(self, adapter_names)
+        names = [name for name in names if name in self.edora_core or name in self.edora_magnitude]
+        if not names:
+            return
+        kept = self.get_base_weight()
+        merged = self.compose_weight([*self.merged_adapters, *names]).to(kept.dtype)
+        if safe_merge and not torch.isfinite(merged).all():
+            raise ValueError(f"Merging {names} would give a weight that is not finite; nothing was merged.")
+        if not self.merged:
+            self.edora_original_weight = kept
+        self.set_base_weight(self._orient(merged))
+        self.merged_adapters.extend(names)
+
+    def unmerge(self) -> None:
+        """Give the base layer its original weight back, bit for bit."""
+        if self.edora_original_weight is None:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        self.set_base_weight(self.edora_original_weight)
+        self.edora_original_weight = None
+        self.merged_adapters.clear()
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Compute W' - W of one adapter, in the base weight's layout and type."""
+        delta = self.compose_weight([adapter]) - self.original_weight.float()  # (out, in)
+        return self._orient(delta).to(self.original_weight.dtype)
+
+    def _orient(self, weight: Tensor) -> Tensor:
+        return weight.T.contiguous() if self.fan_in_fan_out else weight  # (in, out) for Conv1D
+
+    def __repr__(self) -> str:
+        return "edora." + super().__repr__()
+
+
+def _refresh_after_load(module: nn.Module, _: Any) -> None:
+    if isinstance(module, EdoraLayer):
+        module.refresh_constants()
+
+
+def _awaits_load() -> bool:
+    """Say whether new parameters go to meta, the only sign that PEFT gives of low_cpu_mem_usage."""
+    probe = nn.Module()
+    probe.register_parameter("parameter", nn.Parameter(torch.empty(0)))
+    return next(probe.parameters()).is_meta
+
+
+def _has_autocast(device: torch.device) -> bool:
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
+def _forbid_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, enabled=False) if _has_autocast(device) else nullcontext()

@@ -1,0 +1,205 @@
+"""EdoraModel, and its registration among PEFT's methods."""
+
+import warnings
+from typing import Any, cast
+
+from peft.config import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import (
+    BaseTuner,
+    BaseTunerLayer,
+    _get_tuner_state_dict_key_prefixes,
+    _maybe_include_all_linear_layers,
+)
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, PeftType, register_peft_method
+from peft.utils.other import get_pattern_key
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from transformers.pytorch_utils import Conv1D
+
+from edora.config import EdoraConfig
+from edora.layer import EdoraLayer, Linear
+
+ENCODER_LAYERS = ["query", "value", "attention.output.dense", "output.dense"]
+DEBERTA_LAYERS = ["query_proj", "value_proj", "attention.output.dense", "output.dense"]
+TARGET_MODULES: dict[str, Any] = {
+    **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYERS),
+    "deberta-v2": DEBERTA_LAYERS,
+}
+MODEL_PREFIX = "base_model.model."
+
+
+class EdoraModel(BaseTuner):
+    """Give a model EDoRA adapters; made by `get_peft_model(model, EdoraConfig(...))`.
+
+    Without target_modules the encoders of the paper's family are adapted as in the authors' code (query,
+    value, attention output, feed-forward output), other architectures where PEFT's LoRA adapts them.
+
+    Raises:
+        TypeError: if a target is neither nn.Linear nor Conv1D.
+        ValueError: if a name in target_modules matches no layer, or a rank exceeds a layer's size. Both
+            come before any layer is replaced.
+    """
+
+    prefix = "edora_"
+    tuner_layer_cls = EdoraLayer
+    target_module_mapping = TARGET_MODULES
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Activate adapters; refuses a combination that is not defined before any layer has changed."""
+        names = [adapter_name] if isinstance(adapter_name, str) else adapter_name
+        for layer in self.model.modules():
+            if isinstance(layer, EdoraLayer):
+                layer.check_combination(names)
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        """Check every target before the first is replaced, so that an error leaves the model as it was."""
+        config = cast(EdoraConfig, _maybe_include_all_linear_layers(peft_config, model))
+        modules = dict(model.named_modules())
+        inside = tuple(f"{name}." for name, module in modules.items() if isinstance(module, BaseTunerLayer))
+        names = [name for name in modules if name and not name.startswith(inside)]
+        _check_names(config, names)
+        for name in names:
+            if self._check_target_module_exists(config, name):
+                _check_target(name, modules[name], config)
+
+    def _create_and_replace(
+        self,
+        peft_config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        config = cast(EdoraConfig, peft_config)
+        _check_target(current_key, target, config)
+        choices: dict[str, Any] = {
+            "rank": _get_rank(current_key, config),
+            "alpha": _get_alpha(current_key, config),
+            "config": config,
+            "layer_name": current_key,
+        }
+        if isinstance(target, EdoraLayer):
+            target.update_layer(adapter_name, **choices)
+            return
+        self._replace_module(parent, target_name, Linear(target, adapter_name, **choices), target)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        """Put the new module in its place; it is on the right device already, or on meta to be loaded."""
+        setattr(parent, child_name, new_module)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Refuse a checkpoint whose adapter tensors are not exactly the model's, in names and in shapes."""
+        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        _check_tensors(_list_adapter_tensors(cls, model, config, adapter_name), found, cls.prefix)
+        return found
+
+
+def register_edora() -> None:
+    """Enter EDoRA among PEFT's methods; once in a process, however often it is called.
+
+    PEFT 0.21 has no way to add a type from outside, so the member is put where the enum keeps its own.
+
+    Raises: RuntimeError if another package has registered a method of this name.
+    """
+    if "EDORA" not in PeftType.__members__:
+        member = str.__new__(PeftType, "EDORA")
+        member._name_, member._value_ = "EDORA", "EDORA"
+        PeftType._member_map_["EDORA"] = member
+        PeftType._value2member_map_["EDORA"] = member
+        PeftType._member_names_.append("EDORA")
+        type.__setattr__(PeftType, "EDORA", member)
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(PeftType("EDORA"))
+    if known is None:
+        register_peft_method(
+            name="edora", config_cls=EdoraConfig, model_cls=EdoraModel, prefix=EdoraModel.prefix
+        )
+    elif known.__module__ != EdoraConfig.__module__:
+        raise RuntimeError(
+            f"PEFT already has a method EDORA, from {known.__module__}; it cannot be replaced."
+        )
+
+
+def _get_rank(name: str, config: EdoraConfig) -> int:
+    return config.rank_pattern.get(get_pattern_key(list(config.rank_pattern), name), config.r)
+
+
+def _get_alpha(name: str, config: EdoraConfig) -> float:
+    return config.alpha_pattern.get(get_pattern_key(list(config.alpha_pattern), name), config.alpha)
+
+
+def _check_names(config: EdoraConfig, names: list[str]) -> None:
+    """Refuse a list of targets of which a part matches nothing; PEFT refuses one that never matches."""
+    if config.target_modules is None or isinstance(config.target_modules, str):
+        return
+    unmatched = sorted(t for t in config.target_modules if not any(f".{n}".endswith(f".{t}") for n in names))
+    if unmatched and len(unmatched) < len(config.target_modules):
+        raise ValueError(
+            f"target_modules: {unmatched} match no module of this model, while others do: half an adapter "
+            "would be made. Name only modules that exist."
+        )
+
+
+def _check_target(name: str, target: nn.Module, config: EdoraConfig) -> None:
+    layer = target.get_base_layer() if isinstance(target, EdoraLayer) else target
+    hidden = isinstance(layer, NonDynamicallyQuantizableLinear)  # MultiheadAttention never calls its forward
+    if hidden or not isinstance(layer, nn.Linear | Conv1D) or not layer.weight.is_floating_point():
+        raise TypeError(
+            f"Target module {name!r} is a {type(layer).__name__}; EDoRA adapts torch.nn.Linear and "
+            "transformers.pytorch_utils.Conv1D with floating-point weights only (no quantised layer, none "
+            "inside torch.nn.MultiheadAttention)."
+        )
+    if isinstance(layer, nn.Linear) and config.fan_in_fan_out:
+        warnings.warn(
+            f"fan_in_fan_out=True has no effect on {name!r}: torch.nn.Linear stores (out, in).", stacklevel=2
+        )
+    rank, largest = _get_rank(name, config), min(layer.weight.shape)
+    if config.train_core and rank > largest:
+        raise ValueError(
+            f"Layer {name!r}: r={rank} is above the layer's size; a weight of "
+            f"{tuple(layer.weight.shape)} allows 1 to {largest}."
+        )
+
+
+def _list_adapter_tensors(
+    cls: type[EdoraModel], model: nn.Module, config: PeftConfig, adapter_name: str
+) -> dict[str, Tensor]:
+    """List what a checkpoint of this adapter has to hold, under the model's own names."""
+    held = model.state_dict()
+    owned = tuple(_get_tuner_state_dict_key_prefixes(model, adapter_name=adapter_name))
+    expected = {key: tensor for key, tensor in held.items() if key in owned}
+    return {**expected, **cls._get_learnable_bias_state_dict(model, held, config)}
+
+
+def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], prefix: str) -> None:
+    found = {key.removeprefix(MODEL_PREFIX): tensor for key, tensor in found.items()}
+    expected = {key.removeprefix(MODEL_PREFIX): tensor for key, tensor in expected.items()}
+    missing = sorted(expected.keys() - found.keys())
+    surplus = sorted(key for key in found.keys() - expected.keys() if f".{prefix}" in key)
+    misfits = [
+        f"{key}: {tuple(found[key].shape)} in the checkpoint, {tuple(tensor.shape)} in the model"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    problems = (
+        (missing, "The checkpoint lacks tensors of the adapter"),
+        (surplus, "The checkpoint holds tensors for which the model has no place"),
+        (misfits, "Shapes differ; was the adapter trained on another base model?"),
+    )
+    for keys, message in problems:
+        if keys:
+            raise ValueError(
+                f"{message} ({len(keys)}): {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+            )
+
+
+register_edora()

@@ -1,0 +1,1 @@
+"""GLUE reproduction harness: Hydra configurations in, honest tables out."""

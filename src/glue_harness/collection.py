@@ -1,0 +1,210 @@
+"""From the run records on disk, and the evidence committed earlier, to the evidence of a plan."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from glue_harness import evidence
+from glue_harness.config import InputError
+from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
+from glue_harness.logits import logits_path
+from glue_harness.records import Identity, RunRecord, Status, read_record
+from glue_harness.sweep import Cell, Plan
+
+log = logging.getLogger(__name__)
+
+PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
+"""Which of several records of one planned run counts: a result before an accident."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one planned run: its row, its rows of epochs, its kept logits by epoch."""
+
+    row: Row
+    epochs: list[Row]
+    logits: dict[int, np.ndarray]
+
+
+def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
+    """Return the evidence of every planned run: from its record, else from earlier evidence, else missing.
+
+    A run is its cell hash and seed, whatever machine, commit or numerics it came from. Earlier evidence is
+    given up only for a record at least as good (complete, diverged, failed), or once no longer planned.
+
+    Raises:
+        InputError: a record, its logits or the earlier evidence cannot be used.
+    """
+    earlier = _index(evidence.read(results_folder))
+    settings = describe_settings([cell.identity for cell in plan.cells])
+    runs = []
+    for cell in plan.cells:
+        identity = cell.identity
+        old = earlier.pop((identity.cell_hash, identity.seed), None)
+        found = _find_run(cell, runs_dir, old) or Run({"status": MISSING}, [], {})
+        names = _planned_columns(cell, settings[identity.cell_hash])
+        place = {name: names[name] for name in ("model", "task", "label", "cell", "seed")}
+        row = {"headline": cell.config.task.headline} | found.row | names
+        runs.append(Run(row, [epoch | place for epoch in found.epochs], found.logits))
+    if earlier:
+        log.warning("%s: dropped %d runs that are no longer planned", results_folder, len(earlier))
+    collected = _join(runs)
+    evidence.check(collected, results_folder)
+    return collected
+
+
+def _join(runs: list[Run]) -> Evidence:
+    epochs = [row for run in runs for row in run.epochs]
+    predictions = {
+        evidence.name_prediction(run.row["cell"], run.row["seed"], epoch): logits
+        for run in runs
+        for epoch, logits in run.logits.items()
+    }
+    return Evidence(
+        evidence.build_frame([run.row for run in runs], evidence.RUN_COLUMNS),
+        evidence.build_frame(epochs, evidence.EPOCH_COLUMNS),
+        predictions,
+    )
+
+
+def _index(earlier: Evidence | None) -> dict[tuple[str, int], Run]:
+    if earlier is None:
+        return {}
+    epochs = evidence.group_rows(earlier.epochs)
+    logits: dict[tuple[str, int], dict[int, np.ndarray]] = {}
+    for key, array in earlier.predictions.items():
+        run, _, epoch = key.rpartition("/epoch_")
+        cell, _, seed = run.rpartition("/seed")
+        logits.setdefault((cell, int(seed)), {})[int(epoch)] = array
+    rows = {(row["cell"], row["seed"]): row for row in evidence.list_rows(earlier.runs)}
+    return {
+        key: Run(row, epochs.get(key, []), logits.get(key, {}))
+        for key, row in rows.items()
+        if row["status"] != MISSING
+    }
+
+
+def _find_run(cell: Cell, runs_dir: Path, old: Run | None) -> Run | None:
+    """Return the run from its best record, unless the earlier evidence has a better one."""
+    found = list(find_records(cell.identity, runs_dir))
+    if not found:
+        return old
+    # Sorts are stable: among equals the newest, of this machine's own environment first.
+    found.sort(key=lambda pair: pair[1].provenance.started_at, reverse=True)
+    found.sort(key=lambda pair: pair[1].identity.config_hash != cell.identity.config_hash)
+    folder, record = min(found, key=lambda pair: PREFERENCE.index(pair[1].status))
+    if old is not None and PREFERENCE.index(Status(old.row["status"])) < PREFERENCE.index(record.status):
+        return old
+    return describe_run(record, folder)
+
+
+def find_records(identity: Identity, runs_dir: Path) -> Iterator[tuple[Path, RunRecord]]:
+    """Yield folder and record of a planned run under every environment and numerics that ran it.
+
+    Raises:
+        InputError: a record there cannot be read.
+    """
+    siblings = runs_dir / identity.model / identity.task / identity.label
+    for folder in sorted(siblings.glob(f"*/seed{identity.seed}")):
+        record = read_record(folder)
+        if record is not None and record.identity.cell_hash == identity.cell_hash:
+            yield folder, record
+
+
+def describe_run(record: RunRecord, folder: Path) -> Run:
+    """Return a record as rows of evidence, with the logits it keeps, float16, from its run's folder.
+
+    Raises:
+        InputError: logits of an epoch that a protocol can select are missing.
+    """
+    rows = [row for epoch in record.epochs for row in _describe_epoch(epoch.model_dump())]
+    logits = {}
+    if record.status == Status.COMPLETE and rows:
+        kept = evidence.select_kept_epochs(rows, record.headline)
+        logits = {epoch: _read_logits(logits_path(folder, epoch)) for epoch in kept}
+    return Run(_record_columns(record), rows, logits)
+
+
+def _describe_epoch(epoch: Row) -> list[Row]:
+    own = {LOSS: epoch["train_loss"], DEGENERATE: float(epoch["degenerate"])}
+    measured = {(part, name): v for part, values in epoch["metrics"].items() for name, v in values.items()}
+    return [
+        {"epoch": epoch["epoch"], "part": part, "metric": metric, "value": value}
+        for (part, metric), value in (own | measured).items()
+    ]
+
+
+def _read_logits(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False).astype(np.float16)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not readable ({error}); allowed is the run's dev logits") from error
+
+
+def _planned_columns(cell: Cell, settings: str | None) -> Row:
+    identity, trainer = cell.identity, cell.config.trainer
+    names = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay")
+    return {
+        **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
+        **{name: getattr(trainer, name) for name in names},
+        **{"settings": settings, "cell": identity.cell_hash, "trainer": trainer.name},
+    }
+
+
+def _record_columns(record: RunRecord) -> Row:
+    parameters = record.parameters.model_dump() if record.parameters else {}
+    provenance = record.provenance.model_dump()
+    provenance |= {name: _join_pairs(provenance[name]) for name in ("packages", "data_sha256")}
+    # One line a row: line ends and the like become escapes.
+    error = None if record.error is None else record.error.encode("unicode_escape").decode()
+    return {
+        **{"status": record.status.value, "config_hash": record.identity.config_hash},
+        **{"headline": record.headline, "majority_score": record.majority_score, "error": error},
+        **{f"{part}_parameters": count for part, count in parameters.items()},
+        **{"evaluated_epochs": len(record.epochs), "numerics": record.identity.numerics},
+        **record.identity.environment.model_dump(),
+        **(record.cost.model_dump() if record.cost else {}),
+        **provenance,
+    }
+
+
+def _join_pairs(pairs: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def describe_settings(identities: list[Identity]) -> dict[str, str | None]:
+    """Return, by cell hash, the planned values that tell apart cells of the same model, task and label.
+
+    A value that differs within any one task is named for all tasks of that model and label, so that a
+    table's rows hold the same setting throughout; values that differ only between tasks are not.
+    """
+    values = {identity.cell_hash: _flatten(identity.planned) for identity in identities}
+    cells: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for identity in identities:
+        tasks = cells.setdefault((identity.model, identity.label), {})
+        tasks.setdefault(identity.task, set()).add(identity.cell_hash)
+    settings: dict[str, str | None] = {}
+    for tasks in cells.values():
+        differing = sorted({key for hashes in tasks.values() for key in _differing(hashes, values)})
+        for cell in (cell for hashes in tasks.values() for cell in hashes):
+            shown = [f"{key}={values[cell].get(key, 'none')}" for key in differing]
+            settings[cell] = " ".join(shown) or None
+    return settings
+
+
+def _differing(hashes: set[str], values: dict[str, dict[str, str]]) -> set[str]:
+    keys = {key for cell in hashes for key in values[cell]}
+    return {key for key in keys if len({values[cell].get(key) for cell in hashes}) > 1}
+
+
+def _flatten(value: object, path: str = "") -> dict[str, str]:
+    if isinstance(value, dict):
+        inner = ((f"{path}.{key}".lstrip("."), item) for key, item in value.items() if item is not None)
+        return {key: shown for name, item in inner for key, shown in _flatten(item, name).items()}
+    return {path: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}

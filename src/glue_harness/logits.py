@@ -1,0 +1,42 @@
+"""Dev logits on disk, one file an epoch, and the scores that follow from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glue_harness.config import Config
+from glue_harness.metrics import is_degenerate, score_parts
+from glue_harness.records import Epoch
+
+
+def read_epochs(
+    folder: Path, labels: np.ndarray, config: Config, history: list[dict[str, Any]]
+) -> list[Epoch]:
+    """Score every epoch from the logits on disk; `labels` (rows,) in the split's own order."""
+    losses = {math.ceil(entry["epoch"]): entry["loss"] for entry in history if "loss" in entry}
+    epochs = []
+    for number, path in sorted(logits_files(folder).items()):
+        logits = np.load(path)  # (rows, outputs)
+        epochs.append(
+            Epoch(
+                epoch=number,
+                train_loss=losses.get(number),
+                metrics=score_parts(logits, labels, config.task),
+                degenerate=is_degenerate(logits, config.task),
+            )
+        )
+    return epochs
+
+
+def logits_path(folder: Path, epoch: int) -> Path:
+    """Return where the dev logits of an epoch (1, 2, …) lie in a run's folder."""
+    return folder / "logits" / f"epoch_{epoch}.npy"
+
+
+def logits_files(folder: Path) -> dict[int, Path]:
+    """Return the epochs whose dev logits lie in a run's folder."""
+    return {int(path.stem.removeprefix("epoch_")): path for path in folder.glob("logits/epoch_*.npy")}

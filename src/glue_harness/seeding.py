@@ -1,0 +1,22 @@
+"""One seed, independent streams: head initialisation, adapter initialisation, dropout, data order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+STREAMS = ("head", "adapter", "dropout")
+
+
+def derive_seed(seed: int, stream: str) -> int:
+    """Return the 32-bit seed of one of `STREAMS` for a run's `seed`; streams and seeds are independent."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS.index(stream),))
+    return int(sequence.generate_state(1, np.uint32)[0])
+
+
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """Return the generator that orders the data of one epoch (0, 1, …).
+
+    It depends on [seed, epoch] as a whole, so no two seeds share an epoch's order, as they do when an
+    epoch is added to a seed.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))

@@ -1,0 +1,104 @@
+"""Evidence and a protocol -> one score per run, and a summary per table cell.
+
+A run that diverged, or whose selected epoch is degenerate (one prediction for every dev row, or an undefined
+headline metric), enters at the majority class's score, is marked and counted. Failed and missing runs do
+not enter, and a cell has a statistic only once every planned run has entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from glue_harness import evidence, stats
+from glue_harness.config import Protocol
+from glue_harness.evidence import DEGENERATE, Evidence, Row
+from glue_harness.records import Status
+
+ROW_KEY = ["model", "method", "label", "rank", "settings"]
+"""What makes a row of a table; `settings` keeps runs of one label but other values apart."""
+
+STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {"median": stats.median, "mean": stats.mean}
+
+
+def score_runs(collected: Evidence, protocol: Protocol) -> pd.DataFrame:
+    """Return the frame of runs with what the protocol selects.
+
+    Adds `selected_epoch` (from 1), `score` (a fraction; NA: does not enter) and `degenerate`.
+    """
+    by_run = evidence.group_rows(collected.epochs)
+    rows = evidence.list_rows(collected.runs)
+    scored = [_score_run(row, by_run.get((row["cell"], row["seed"]), []), protocol) for row in rows]
+    columns = {"selected_epoch": evidence.INTEGER, "score": evidence.NUMBER, "degenerate": evidence.TRUTH}
+    return pd.concat([collected.runs, evidence.build_frame(scored, columns)], axis="columns")
+
+
+def _score_run(row: Row, epoch_rows: list[Row], protocol: Protocol) -> Row:
+    if row["status"] == Status.DIVERGED:
+        return {"score": row["majority_score"], "degenerate": False}
+    if row["status"] != Status.COMPLETE:
+        return {"degenerate": False}
+    on_all = [r for r in epoch_rows if r["part"] == "all"]
+    curve = {r["epoch"]: r["value"] for r in on_all if r["metric"] == row["headline"]}
+    selected = evidence.best_epoch(curve) if protocol.epoch == "best" else max(curve)
+    flags = {r["epoch"]: r["value"] for r in on_all if r["metric"] == DEGENERATE[1]}
+    degenerate = bool(flags[selected]) or curve[selected] is None
+    score = row["majority_score"] if degenerate else curve[selected]
+    return {"selected_epoch": selected, "score": score, "degenerate": degenerate}
+
+
+def summarise(scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    """Return a row for each (ROW_KEY, task), in order of first appearance.
+
+    Columns: ROW_KEY, task, headline, the parameter counts (the first known), `planned`, `entered`,
+    `degenerate`, `diverged`, `failed`, `missing` (numbers of runs), `scores` (a tuple, in order of the runs),
+    `statistic` (None unless all planned runs entered) and `spread` (sample standard deviation; likewise).
+    """
+    cells = _group(evidence.list_rows(scored), [*ROW_KEY, "task"])
+    return pd.DataFrame([_summarise_cell(runs, protocol) for runs in cells], dtype=object)
+
+
+def _group(rows: list[Row], names: list[str]) -> list[list[Row]]:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(groups.values())
+
+
+def _summarise_cell(runs: list[Row], protocol: Protocol) -> Row:
+    scores = tuple(run["score"] for run in runs if run["score"] is not None)
+    whole = len(scores) == len(runs)
+    status_counts = {
+        status: sum(run["status"] == status for run in runs)
+        for status in (Status.DIVERGED.value, Status.FAILED.value, evidence.MISSING)
+    }
+    return {
+        **{name: runs[0][name] for name in (*ROW_KEY, "task", "headline")},
+        **{name: _first_known(runs, name) for name in ("adapter_parameters", "head_parameters")},
+        **{"planned": len(runs), "entered": len(scores)},
+        "degenerate": sum(run["degenerate"] for run in runs),
+        **status_counts,
+        "scores": scores,
+        "statistic": STATISTICS[protocol.statistic](scores) if whole else None,
+        "spread": stats.spread(scores) if whole else None,
+    }
+
+
+def _first_known(runs: list[Row], name: str) -> Any:
+    return next((run[name] for run in runs if run[name] is not None), None)
+
+
+def average_tasks(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each ROW_KEY, the mean over tasks of the statistic: columns ROW_KEY and `average`.
+
+    None unless the row has every task of the summary, each with all its planned runs.
+    """
+    tasks = summary["task"].nunique()
+    averages = []
+    for cells in _group(evidence.list_rows(summary), ROW_KEY):
+        values = [cell["statistic"] for cell in cells if cell["statistic"] is not None]
+        average = stats.mean(values) if len(values) == tasks else None
+        averages.append({name: cells[0][name] for name in ROW_KEY} | {"average": average})
+    return pd.DataFrame(averages, dtype=object)

@@ -1,0 +1,170 @@
+"""From an experiment's grid to its cells, to what is left to run, to runs in fresh child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from glue_harness.config import CONF, Config, InputError, input_errors, resolve
+from glue_harness.data import check_source
+from glue_harness.hardware import resolve_environment
+from glue_harness.records import Identity, RunRecord, Status, identify, read_record
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run: the overrides that select it, its resolved configuration and its identity."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    identity: Identity
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.runs_dir) / self.identity.folder
+
+    def record(self) -> RunRecord | None:
+        """Return the run's record as it stands on disk, or None."""
+        return read_record(self.folder)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment's cells, under the name its results go by."""
+
+    name: str
+    title: str
+    config: Config
+    cells: list[Cell]
+
+    def unfinished(self) -> list[Cell]:
+        """Return the cells that have not come to an end, failed ones included."""
+        return [cell for cell in self.cells if not _finished(cell.record())]
+
+
+def plan(overrides: list[str]) -> Plan:
+    """Compose the grid of the experiment that `overrides` choose, or their own product of values.
+
+    A swept value (`seed=1,2`) or a fixed one (`model=minilm`) on the command line takes the place of that
+    axis in every block; `only.<axis>=[…]` filters the grid. The cells are the blocks' union, each run once.
+
+    Raises:
+        InputError: a name or value that does not exist, or a filter that matches nothing.
+    """
+    with _composer(), input_errors():
+        fixed, swept = _split_overrides(overrides)
+        base = _compose(fixed, {axis: values[0] for axis, values in swept.items()})
+        blocks = [_filter_block(block, base) for block in base.experiment.grid or [{}]]
+        _check_filters(base)
+        named = {override.partition("=")[0] for override in fixed}
+        assignments = [
+            assignment
+            for block in blocks
+            for assignment in _product({k: v for k, v in block.items() if k not in named} | swept)
+        ]
+        cells: dict[tuple[str, int], Cell] = {}
+        for assignment in assignments:
+            cell = _build_cell(fixed, assignment)
+            cells.setdefault((cell.identity.config_hash, cell.identity.seed), cell)
+        name = _results_name(base, fixed)
+    return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
+
+
+def check_sources(cells: list[Cell]) -> None:
+    """Make sure before anything runs that the data of all cells are there.
+
+    Raises:
+        InputError: what is missing, as one run would find out.
+    """
+    tasks = {cell.config.task.name: cell.config for cell in cells}
+    for config in tasks.values():
+        check_source(config.data, config.task)
+
+
+def _finished(record: RunRecord | None) -> bool:
+    return record is not None and record.status is not Status.FAILED
+
+
+@contextlib.contextmanager
+def _composer() -> Iterator[None]:
+    """Make `hydra.compose` work inside and outside of a Hydra application."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+
+
+def _split_overrides(overrides: list[str]) -> tuple[list[str], dict[str, list[Any]]]:
+    """Separate fixed overrides from swept ones (axis -> values)."""
+    fixed, swept = [], {}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_discrete_sweep():
+            swept[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            fixed.append(override.input_line or "")
+    return fixed, swept
+
+
+def _compose(fixed: list[str], assignment: dict[str, Any]) -> Config:
+    return resolve(compose("config", [*fixed, *_as_overrides(assignment)]))
+
+
+def _as_overrides(assignment: dict[str, Any]) -> list[str]:
+    return [f"{axis}={'null' if value is None else value}" for axis, value in assignment.items()]
+
+
+def _build_cell(fixed: list[str], assignment: dict[str, Any]) -> Cell:
+    config = _compose(fixed, assignment)
+    identity = identify(config, resolve_environment(config.trainer))
+    return Cell((*fixed, *_as_overrides(assignment)), config, identity)
+
+
+def _product(axes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    values = [value if isinstance(value, list) else [value] for value in axes.values()]
+    for combination in itertools.product(*values):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _filters(config: Config) -> dict[str, list[Any]]:
+    return {axis: values for axis, values in vars(config.only).items() if values}
+
+
+def _filter_block(block: dict[str, Any], base: Config) -> dict[str, Any]:
+    filtered = dict(block)
+    for axis, wanted in _filters(base).items():
+        if axis in block:
+            values = block[axis] if isinstance(block[axis], list) else [block[axis]]
+            filtered[axis] = [value for value in values if value in wanted]
+    return filtered
+
+
+def _check_filters(base: Config) -> None:
+    for axis, wanted in _filters(base).items():
+        offered: dict[Any, None] = {}
+        for block in base.experiment.grid:
+            values = block.get(axis, [])
+            offered |= dict.fromkeys(values if isinstance(values, list) else [values])
+        missing = [value for value in wanted if value not in offered]
+        if missing:
+            shown = ", ".join(str(value) for value in offered) or "nothing: there is no such axis in the grid"
+            raise InputError(f"only.{axis}={missing[0]}: allowed is {shown}")
+
+
+def _results_name(base: Config, fixed: list[str]) -> str:
+    """Name the results: the experiment, and the model where the command line puts it in the grid's place."""
+    name = base.experiment.name or "sweep"
+    if base.experiment.name is None or not any(override.startswith("model=") for override in fixed):
+        return name
+    others = [override for override in fixed if not override.startswith("model=")]
+    own = _compose(others, {}).model.name
+    return name if base.model.name == own else f"{name}-{base.model.name}"

@@ -1,0 +1,263 @@
+"""The shared trainer: a thin `transformers.Trainer` with its known traps closed."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional as F
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from glue_harness.callbacks import ProgressBar, Stopwatch
+from glue_harness.config import Config, InputError
+from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
+from glue_harness.hardware import Environment
+from glue_harness.logits import logits_path, read_epochs
+from glue_harness.method import parameter_groups
+from glue_harness.records import Epoch
+from glue_harness.seeding import derive_seed
+
+CHECKPOINTS = "checkpoints"
+
+
+class DivergedError(RuntimeError):
+    """The training loss is not finite; the message says at which step."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training leaves: every epoch's scores, and the seconds spent in training and in evaluation."""
+
+    epochs: list[Epoch]
+    train_seconds: float
+    eval_seconds: float
+    examples_seen: int
+
+
+def fit(
+    model: nn.Module,
+    train: TokenisedSplit,
+    dev: TokenisedSplit,
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    environment: Environment,
+    folder: Path,
+    show_progress: bool,
+) -> Outcome:
+    """Train `model`, going on from the last checkpoint in `folder`, and evaluate it after every epoch.
+
+    Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order.
+
+    Raises:
+        DivergedError: the loss or the logits became infinite or NaN.
+    """
+    trainer = build_trainer(model, train, dev, config, tokenizer, environment, folder)
+    if show_progress:
+        trainer.add_callback(ProgressBar(config))
+    checkpoints = folder / CHECKPOINTS
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Outcome(
+        epochs=read_epochs(folder, np.asarray(dev.labels), config, trainer.state.log_history),
+        train_seconds=trainer.stopwatch.train_seconds,
+        eval_seconds=trainer.stopwatch.eval_seconds,
+        examples_seen=trainer.stopwatch.examples_seen,
+    )
+
+
+def build_trainer(
+    model: nn.Module,
+    train: TokenisedSplit,
+    dev: TokenisedSplit,
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    environment: Environment,
+    folder: Path,
+) -> GlueTrainer:
+    """Return the trainer that `config` describes, ready to train."""
+    settings = config.trainer
+    micro = micro_batch_size(config, environment)
+    batches = EpochBatches(
+        lengths=train.lengths,
+        batch_size=settings.batch_size,
+        device_batch_size=micro,
+        seed=config.seed,
+        buckets=settings.length_buckets,
+        process=int(os.environ.get("RANK", "0")),
+        processes=environment.processes,
+    )
+    by_length = np.argsort(dev.lengths, kind="stable")  # (rows,): dev is evaluated from short to long
+    arguments = training_arguments(config, environment, len(batches), micro, folder)
+    trainer = GlueTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=dev.select(by_length.tolist()),
+        data_collator=DataCollatorWithPadding(
+            tokenizer,
+            padding="max_length" if settings.padding == "max_length" else True,
+            max_length=settings.max_length if settings.padding == "max_length" else None,
+        ),
+        compute_loss_func=sum_loss,
+        optimizers=(build_optimizer(model, config), None),
+    )
+    trainer.batches = batches
+    trainer.compute_metrics = _logits_writer(folder, by_length, trainer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(trainer.stopwatch)
+    return trainer
+
+
+def build_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
+    """Return torch's AdamW over the adapter's and the head's parameter groups."""
+    groups = parameter_groups(model, config.model.head_modules, config.trainer)
+    return torch.optim.AdamW(groups, lr=config.trainer.learning_rate)
+
+
+def micro_batch_size(config: Config, environment: Environment) -> int:
+    """Return how many rows a process takes at once.
+
+    Raises:
+        InputError: the global batch cannot be cut evenly.
+    """
+    total, processes = config.trainer.batch_size, environment.processes
+    micro = config.trainer.device_batch_size or total // processes
+    if micro < 1 or total % (micro * processes):
+        raise InputError(
+            f"trainer.batch_size={total}: allowed is a multiple of {micro} rows x {processes} processes"
+        )
+    return micro
+
+
+def training_arguments(
+    config: Config, environment: Environment, batches_per_epoch: int, micro: int, folder: Path
+) -> TrainingArguments:
+    """Translate the configuration into transformers' arguments; steps are optimiser steps."""
+    settings = config.trainer
+    accumulation = settings.batch_size // (micro * environment.processes)
+    steps = settings.max_steps or math.ceil(batches_per_epoch / accumulation) * settings.epochs
+    return TrainingArguments(
+        output_dir=str(folder / CHECKPOINTS),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=settings.eval_batch_size,
+        gradient_accumulation_steps=accumulation,
+        lr_scheduler_type="linear",
+        warmup_steps=int(settings.warmup_share * steps),  # rounded down, as the authors do; Trainer rounds up
+        max_grad_norm=settings.max_grad_norm,
+        bf16=environment.precision == "bf16",
+        use_cpu=environment.device == "cpu",
+        dataloader_pin_memory=environment.device != "cpu",
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        save_strategy="epoch",
+        restore_callback_states_from_checkpoint=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        seed=derive_seed(config.seed, "dropout"),
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def sum_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the batch's share of the mean loss over a whole accumulated batch: sum / rows in it.
+
+    Trainer believes that an encoder's own loss is scaled for accumulation, which it is not; with this loss
+    1x8 and 2x4 give the same gradient.
+    """
+    logits = outputs["logits"].float()  # (rows, outputs)
+    if labels.is_floating_point():
+        loss = F.mse_loss(logits.squeeze(1), labels.float(), reduction="sum")
+    else:
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+    return loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+class GlueTrainer(transformers.Trainer):
+    """`transformers.Trainer` with our batches, a stop at a loss that is not finite, and whole checkpoints."""
+
+    batches: EpochBatches
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.stopwatch = Stopwatch()
+        super().__init__(**kwargs)
+
+    def get_train_dataloader(self) -> EpochLoader:
+        """Return the loader of this process's micro-batches, left as it is by accelerate."""
+        assert isinstance(self.train_dataset, TokenisedSplit)
+        return EpochLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Train on one micro-batch.
+
+        Raises:
+            DivergedError: its loss is infinite or NaN.
+        """
+        self.stopwatch.examples_seen += len(inputs["labels"])
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not torch.isfinite(loss):
+            raise DivergedError(f"loss is {loss.item()} at step {self.state.global_step + 1}")
+        return loss
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside its place, then put it there whole and drop the one before."""
+        final = Path(str(self.args.output_dir))
+        partial = final.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        self.args.output_dir = str(partial)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(final)
+        for file in (path for path in partial.rglob("*") if path.is_file()):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        before = list(final.glob("checkpoint-*"))
+        final.mkdir(parents=True, exist_ok=True)
+        for checkpoint in partial.iterdir():
+            checkpoint.replace(final / checkpoint.name)
+        for old in before:
+            shutil.rmtree(old)
+        shutil.rmtree(partial)
+
+
+def _logits_writer(
+    folder: Path, by_length: np.ndarray, trainer: GlueTrainer
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return what Trainer calls with an evaluation's logits: it writes them down in the split's own order."""
+
+    def write(evaluation: EvalPrediction) -> dict[str, float]:
+        epoch = math.ceil(trainer.state.epoch)
+        if not np.isfinite(evaluation.predictions).all():
+            raise DivergedError(f"dev logits are not finite after epoch {epoch}")
+        logits = np.empty_like(evaluation.predictions, dtype=np.float32)
+        logits[by_length] = evaluation.predictions  # (rows, outputs)
+        path = logits_path(folder, epoch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, logits)
+        return {}
+
+    return write

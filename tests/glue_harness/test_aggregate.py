@@ -1,0 +1,169 @@
+import logging
+import os
+import shutil
+import sys
+from dataclasses import replace
+
+import pytest
+
+from glue_harness import aggregate, evidence, sweep
+from glue_harness.config import InputError
+from glue_harness.records import Status
+
+from .planned_runs import LAST, make_cell, make_plan, make_record, write_run
+
+FILES = {*evidence.FILES, "table_main.md", "table_main.tex", "table_main.csv"}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    cells = [
+        make_cell(task, method, seed=seed)
+        for method in ("full", "lora")
+        for task in ("rte", "cola")
+        for seed in (1, 2)
+    ]
+    for number, cell in enumerate(cells[:-2]):
+        write_run(make_record(cell, scores=(0.6 + number / 100, 0.5)), tmp_path / "runs")
+    write_run(make_record(cells[-2], status=Status.DIVERGED), tmp_path / "runs")
+    write_run(make_record(cells[-1], status=Status.FAILED), tmp_path / "runs")
+    return make_plan(cells, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def planned(plan, monkeypatch):
+    """Stand in for the sweep: `only.task=[rte]` is the one override that changes the plan."""
+
+    def choose(overrides):
+        if "only.task=[rte]" in overrides:
+            return replace(plan, cells=[cell for cell in plan.cells if cell.config.task.name == "rte"])
+        return plan
+
+    monkeypatch.setattr(sweep, "plan", choose)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results" / "demo"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_it_writes_evidence_and_tables_and_returns_the_table(folder):
+    shown = aggregate.aggregate(["experiment=demo"])
+    assert set(contents(folder)) == FILES
+    assert shown == (folder / "table_main.md").read_text()
+    assert "| Full fine-tuning |" in shown
+    assert "60.5 ± 0.7" in shown  # full on rte: 0.60 and 0.61
+    assert "-- (1/2) ‡1" in shown  # lora on cola: one diverged, one failed
+    assert "Runs: 8 planned, 6 complete, 1 failed, 1 diverged, 0 missing; 0 degenerate." in shown
+
+
+def test_rebuilding_gives_the_same_bytes_with_and_without_runs(folder, tmp_path):
+    aggregate.aggregate([])
+    first = contents(folder)
+    aggregate.aggregate([])
+    assert contents(folder) == first
+    shutil.rmtree(tmp_path / "runs")
+    aggregate.aggregate([])
+    assert contents(folder) == first
+
+
+def test_tables_derive_from_the_evidence_alone(folder, plan):
+    aggregate.aggregate([])
+    rendered = aggregate.render(evidence.read(folder), plan)
+    assert rendered == {name: (folder / name).read_text() for name in FILES - set(evidence.FILES)}
+
+
+def test_the_protocol_chooses_the_numbers(plan):
+    best = aggregate.aggregate([])
+    plan.config.protocol = LAST
+    last = aggregate.aggregate([])
+    assert "60.5 ± 0.7" in best
+    assert "50.0 ± 0.0" in last
+    assert "Protocol last_epoch" in last
+
+
+def test_a_filter_narrows_what_is_shown_and_loses_nothing(folder):
+    aggregate.aggregate([])
+    first = contents(folder)
+    shown = aggregate.aggregate(["only.task=[rte]"])
+    assert "RTE" in shown
+    assert "CoLA" not in shown
+    assert "Runs: 4 planned" in shown
+    assert contents(folder) == first
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_earlier_results_stay_when_a_file_cannot_be_written(folder, tmp_path, plan, monkeypatch, name):
+    aggregate.aggregate([])
+    first = contents(folder)
+    write_run(make_record(plan.cells[-1], scores=(0.9,)), tmp_path / "runs")
+    write = aggregate.write_atomically
+
+    def fail(path, content):
+        if name in path.name:
+            raise InputError(f"{path}: cannot be written (No space left on device)")
+        write(path, content)
+
+    monkeypatch.setattr(aggregate, "write_atomically", fail)
+    with pytest.raises(InputError, match="No space left"):
+        aggregate.aggregate([])
+    assert contents(folder) == first
+    monkeypatch.undo()
+
+
+def test_a_folder_in_a_files_place_changes_nothing(folder):
+    (folder / "table_main.tex").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"table_main\.tex: is a folder; allowed is a file"):
+        aggregate.aggregate([])
+    assert os.listdir(folder) == ["table_main.tex"]
+
+
+def test_damaged_evidence_stops_before_anything_is_written(folder):
+    aggregate.aggregate([])
+    path = folder / "runs.csv"
+    path.write_text(path.read_text().replace(",0.001,", ",fast,", 1))
+    first = contents(folder)
+    with pytest.raises(InputError, match=r"runs\.csv: row 1: learning_rate=fast"):
+        aggregate.aggregate([])
+    assert contents(folder) == first
+
+
+@pytest.mark.parametrize("change", [{"cells": []}, "experiment"])
+def test_no_grid_is_one_line(plan, monkeypatch, change):
+    if change == "experiment":
+        plan.config.experiment.name = None
+    else:
+        monkeypatch.setattr(sweep, "plan", lambda overrides: replace(plan, **change))
+    with pytest.raises(InputError, match=r"experiment=(demo|null): no grid; allowed is .*demo"):
+        aggregate.aggregate([])
+
+
+def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
+    aggregate.main()
+    assert capsys.readouterr().out == (folder / "table_main.md").read_text()
+
+
+def test_the_entry_turns_bad_input_into_one_line_and_exit_code_2(folder, monkeypatch, capsys):
+    aggregate.aggregate([])
+    (folder / "epochs.csv").unlink()
+    monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
+    with pytest.raises(SystemExit) as caught:
+        aggregate.main()
+    shown = capsys.readouterr()
+    assert caught.value.code == 2
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert "epochs.csv: is missing" in shown.err
+
+
+def test_dropped_rows_are_logged(folder, plan, caplog):
+    aggregate.aggregate([])
+    del plan.cells[:2]
+    with caplog.at_level(logging.WARNING):
+        aggregate.aggregate([])
+    assert caplog.messages == [f"{folder}: dropped 2 runs that are no longer planned"]

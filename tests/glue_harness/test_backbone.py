@@ -1,0 +1,104 @@
+import dataclasses
+
+import pytest
+import torch
+
+from glue_harness import backbone as backbone_module
+from glue_harness.backbone import head_parameter, load_backbone, load_tokenizer, weights_sha256
+from glue_harness.config import InputError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def head_of(model, config):
+    return {n: p for n, p in model.named_parameters() if head_parameter(n, config.model.head_modules)}
+
+
+@pytest.mark.parametrize("name", ["tiny_roberta", "tiny_deberta", "minilm"])
+def test_everything_is_float32_a_new_head_included(build_config, name):
+    config = build_config(f"model={name}")
+    model = load_backbone(config.model, config.task, seed=1)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("mrpc", 2), ("stsb", 1)])
+def test_outputs_follow_the_task(build_config, task, outputs):
+    config = build_config(f"task={task}")
+    model = load_backbone(config.model, config.task, seed=1)
+    assert model(torch.tensor([[0, 5, 2]])).logits.shape == (1, outputs)
+
+
+@pytest.mark.parametrize("name", ["tiny_roberta", "tiny_deberta", "minilm"])
+def test_head_comes_from_the_seed_alone(build_config, name):
+    config = build_config(f"model={name}")
+    torch.manual_seed(123)
+    first = head_of(load_backbone(config.model, config.task, seed=1), config)
+    torch.manual_seed(456)
+    again = head_of(load_backbone(config.model, config.task, seed=1), config)
+    other = head_of(load_backbone(config.model, config.task, seed=2), config)
+    weights = [name for name in first if name.endswith("weight")]
+    assert weights
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(not torch.equal(first[name], other[name]) for name in weights)
+    for name in weights:
+        assert first[name].std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_loading_leaves_the_global_generator_alone(build_config):
+    config = build_config()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    load_backbone(config.model, config.task, seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_minilms_weights_are_the_packages(build_config):
+    config = build_config("model=minilm")
+    model = load_backbone(config.model, config.task, seed=1)
+    assert weights_sha256(config.model) == MINILM_SHA256
+    assert model.bert.encoder.layer[0].attention.self.query.weight.abs().sum().item() > 1000
+
+
+def test_other_weights_are_refused(build_config):
+    config = build_config("model=minilm", "model.weights.sha256=0000")
+    with pytest.raises(InputError, match=f"has {MINILM_SHA256}; allowed is 0000"):
+        load_backbone(config.model, config.task, seed=1)
+
+
+def test_a_missing_package_says_what_to_install(build_config):
+    config = build_config("model=minilm", "model.weights.id=no-such-package")
+    with pytest.raises(InputError, match=r"pip install no-such-package==0\.1\.0"):
+        load_tokenizer(config.model)
+
+
+def test_a_checkpoint_that_lacks_more_than_the_head_is_refused(build_config, monkeypatch):
+    config = build_config("model=minilm")
+    deeper = dict(config.model.architecture, num_hidden_layers=7)
+    model = dataclasses.replace(config.model, architecture=deeper)
+    with pytest.raises(
+        InputError, match=r"lacks bert\.encoder\.layer\.6\.\S+; allowed to be new is only the head"
+    ):
+        load_backbone(model, config.task, seed=1)
+
+
+def test_a_hub_model_out_of_reach_names_other_ways(build_config):
+    config = build_config("model=roberta_base", "model.weights.id=nobody/nothing")
+    with pytest.raises(InputError, match="hub is out of reach.*use model=minilm"):
+        load_backbone(config.model, config.task, seed=1)
+
+
+@pytest.mark.parametrize("name", ["tiny_roberta", "minilm"])
+def test_tokenizer_marks_pairs_and_pads(build_config, name):
+    config = build_config(f"model={name}")
+    tokenizer = load_tokenizer(config.model)
+    pair = tokenizer("one thing", "another thing")["input_ids"]
+    assert pair[-1] == tokenizer.sep_token_id
+    assert pair.count(tokenizer.sep_token_id) == (2 if name == "minilm" else 3)
+    assert tokenizer.pad_token_id == config.model.architecture["pad_token_id"]
+
+
+def test_miniature_tokenizer_is_the_same_every_time():
+    text = "The quiet farmer did not sell the old boat."
+    first = backbone_module.miniature_tokenizer.__wrapped__(1024)(text)["input_ids"]
+    assert first == backbone_module.miniature_tokenizer.__wrapped__(1024)(text)["input_ids"]
+    assert 3 not in first  # the unknown token

@@ -1,0 +1,197 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from glue_harness import evidence
+from glue_harness.aggregate import write_together
+from glue_harness.collection import collect, describe_settings
+from glue_harness.config import InputError
+from glue_harness.evidence import list_rows
+from glue_harness.records import RECORD_NAME, Status
+
+from .planned_runs import (
+    GPU,
+    make_cell,
+    make_plan,
+    make_provenance,
+    make_record,
+    write_run,
+)
+
+
+@pytest.fixture
+def gather(tmp_path):
+    """Collect planned cells from tmp_path/runs, with the evidence in tmp_path/results."""
+
+    def run(*cells):
+        return collect(make_plan(cells, tmp_path), tmp_path / "runs", tmp_path / "results")
+
+    return run
+
+
+def commit(collected, tmp_path):
+    write_together(tmp_path / "results", evidence.encode(collected))
+
+
+def statuses(collected):
+    return list(collected.runs["status"])
+
+
+def test_every_planned_run_has_a_row_in_grid_order(gather, tmp_path):
+    cells = [make_cell(task, method, seed=seed) for method in ("lora", "full") for task in ("rte", "cola")
+             for seed in (2, 1)]  # fmt: skip
+    write_run(make_record(cells[1]), tmp_path / "runs")
+    write_run(make_record(cells[2], status=Status.FAILED), tmp_path / "runs")
+    write_run(make_record(cells[3], status=Status.DIVERGED), tmp_path / "runs")
+    rows = list_rows(gather(*cells).runs)
+    assert [(row["label"], row["task"], row["seed"], row["status"]) for row in rows] == [
+        ("lora_r16", "rte", 2, "missing"),
+        ("lora_r16", "rte", 1, "complete"),
+        ("lora_r16", "cola", 2, "failed"),
+        ("lora_r16", "cola", 1, "diverged"),
+        ("full", "rte", 2, "missing"),
+        ("full", "rte", 1, "missing"),
+        ("full", "cola", 2, "missing"),
+        ("full", "cola", 1, "missing"),
+    ]
+    assert [row["headline"] for row in rows[:4]] == ["accuracy"] * 2 + ["matthews_correlation"] * 2
+
+
+def test_a_run_of_another_environment_counts(gather, tmp_path):
+    write_run(make_record(make_cell(environment=GPU)), tmp_path / "runs")
+    row = list_rows(gather(make_cell()).runs)[0]
+    assert (row["status"], row["device"], row["threads"]) == ("complete", "cuda", None)
+    assert row["config_hash"] == make_cell(environment=GPU).identity.config_hash
+
+
+def test_a_run_of_other_settings_or_seed_does_not_count(gather, tmp_path):
+    write_run(make_record(make_cell(learning_rate=2e-3)), tmp_path / "runs")
+    write_run(make_record(make_cell(seed=2)), tmp_path / "runs")
+    assert statuses(gather(make_cell())) == ["missing"]
+
+
+def test_this_machines_own_run_is_preferred_to_a_newer_one(gather, tmp_path):
+    newer = make_provenance(started_at="2027-01-01T00:00:00+00:00")
+    write_run(make_record(make_cell()), tmp_path / "runs")
+    write_run(make_record(make_cell(environment=GPU), provenance=newer), tmp_path / "runs")
+    assert list(gather(make_cell()).runs["device"]) == ["cpu"]
+
+
+def test_the_newest_of_other_machines_is_preferred(gather, tmp_path):
+    for processes, day in ((2, "03"), (4, "09"), (8, "05")):
+        cell = make_cell(environment=GPU.model_copy(update={"processes": processes}))
+        when = make_provenance(started_at=f"2026-11-{day}T00:00:00+00:00")
+        write_run(make_record(cell, provenance=when), tmp_path / "runs")
+    assert list(gather(make_cell()).runs["processes"]) == [4]
+
+
+def test_a_complete_run_elsewhere_is_preferred_to_an_own_failed_one(gather, tmp_path):
+    write_run(make_record(make_cell(), status=Status.FAILED), tmp_path / "runs")
+    write_run(make_record(make_cell(environment=GPU)), tmp_path / "runs")
+    assert statuses(gather(make_cell())) == ["complete"]
+
+
+def test_committed_evidence_without_runs_is_rewritten_to_the_same_bytes(gather, tmp_path):
+    cells = [make_cell(task, seed=seed) for task in ("rte", "stsb") for seed in (1, 2, 3, 4)]
+    for cell, status in zip(cells, (*Status, Status.COMPLETE, *Status), strict=False):
+        write_run(make_record(cell, status=status, scores=(0.7, 0.9, 0.8)), tmp_path / "runs")
+    first = evidence.encode(gather(*cells))
+    commit(gather(*cells), tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    elsewhere = [replace(cell, identity=make_cell(cell.config.task.name, seed=cell.config.seed,
+                                                  environment=GPU).identity) for cell in cells]  # fmt: skip
+    assert evidence.encode(gather(*elsewhere)) == first
+
+
+@pytest.mark.parametrize("later", [None, Status.FAILED, Status.DIVERGED])
+def test_complete_evidence_is_never_replaced_by_less(gather, tmp_path, later):
+    folder = write_run(make_record(make_cell()), tmp_path / "runs")
+    commit(gather(make_cell()), tmp_path)
+    (folder / RECORD_NAME).unlink()
+    if later:
+        write_run(make_record(make_cell(), status=later), tmp_path / "runs")
+    collected = gather(make_cell())
+    assert statuses(collected) == ["complete"]
+    assert len(collected.predictions) == 1
+
+
+def test_a_new_complete_record_replaces_the_evidence(gather, tmp_path):
+    write_run(make_record(make_cell(), scores=(0.6,), commit="a" * 40), tmp_path / "runs")
+    commit(gather(make_cell()), tmp_path)
+    write_run(make_record(make_cell(), scores=(0.9,), commit="b" * 40), tmp_path / "runs")
+    collected = gather(make_cell())
+    assert list(collected.runs["commit"]) == ["b" * 40]
+    assert 0.9 in list(collected.epochs["value"])
+    assert 0.6 not in list(collected.epochs["value"])
+
+
+def test_what_is_no_longer_planned_is_dropped_and_said(gather, tmp_path, caplog):
+    cells = [make_cell(seed=seed) for seed in (1, 2, 3)]
+    for cell in cells[:2]:
+        write_run(make_record(cell), tmp_path / "runs")
+    commit(gather(*cells), tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert statuses(gather(*cells)) == ["complete", "complete", "missing"]
+    assert caplog.messages == []
+    assert statuses(gather(cells[1])) == ["complete"]
+    assert caplog.messages == [f"{tmp_path / 'results'}: dropped 1 runs that are no longer planned"]
+
+
+def test_a_missing_runs_headline_follows_the_plan(gather, tmp_path):
+    commit(gather(make_cell("cola")), tmp_path)
+    cell = make_cell("cola")
+    cell.config.task.headline = "accuracy"
+    assert list(gather(cell).runs["headline"]) == ["accuracy"]
+
+
+def test_records_of_two_headlines_in_one_task_are_an_error(gather, tmp_path):
+    write_run(make_record(make_cell("cola")), tmp_path / "runs")
+    write_run(make_record(make_cell("cola", seed=2), headline="accuracy"), tmp_path / "runs")
+    with pytest.raises(
+        InputError, match=r"runs\.csv: row 2: headline=accuracy: allowed is one metric a task"
+    ):
+        gather(make_cell("cola"), make_cell("cola", seed=2))
+
+
+def test_logits_that_are_gone_or_damaged_are_an_error(gather, tmp_path):
+    folder = write_run(make_record(make_cell()), tmp_path / "runs")
+    path = folder / "logits" / "epoch_2.npy"
+    path.write_bytes(path.read_bytes()[:90])
+    with pytest.raises(InputError, match=r"epoch_2\.npy: not readable"):
+        gather(make_cell())
+    path.unlink()
+    with pytest.raises(InputError, match=r"epoch_2\.npy: not readable"):
+        gather(make_cell())
+
+
+def test_logits_are_kept_in_row_order(gather, tmp_path):
+    folder = write_run(make_record(make_cell()), tmp_path / "runs")
+    (logits,) = gather(make_cell()).predictions.values()
+    np.testing.assert_array_equal(logits, np.load(folder / "logits" / "epoch_2.npy").astype(np.float16))
+
+
+def settings_of(*cells):
+    described = describe_settings([cell.identity for cell in cells])
+    return [described[cell.identity.cell_hash] for cell in cells]
+
+
+def test_settings_name_what_differs_within_a_task():
+    cells = [make_cell(learning_rate=rate, epochs=n) for rate, n in ((1e-3, 2), (5e-4, 2), (5e-4, 3))]
+    assert settings_of(*cells) == [
+        "trainer.epochs=2 trainer.learning_rate=0.001",
+        "trainer.epochs=2 trainer.learning_rate=0.0005",
+        "trainer.epochs=3 trainer.learning_rate=0.0005",
+    ]
+
+
+def test_settings_that_differ_between_tasks_or_labels_only_are_not_named():
+    cells = [make_cell("rte", learning_rate=1e-3), make_cell("cola", learning_rate=5e-4)]
+    assert settings_of(*cells, make_cell("rte", "dora", learning_rate=1e-4)) == [None, None, None]
+
+
+def test_a_setting_that_differs_in_one_task_is_named_in_all():
+    cells = [make_cell("rte", learning_rate=1e-3), make_cell("rte", learning_rate=2e-3), make_cell("cola")]
+    rates = ["trainer.learning_rate=0.001", "trainer.learning_rate=0.002", "trainer.learning_rate=0.001"]
+    assert settings_of(*cells) == rates

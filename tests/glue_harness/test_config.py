@@ -1,0 +1,92 @@
+import pytest
+from omegaconf import OmegaConf
+
+from glue_harness.config import CONF, InputError, choices, explain, max_rank, max_tokens
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("rank=0", "rank=0: allowed is 1 to 64 for tiny_roberta"),
+        ("rank=-1", "rank=-1: allowed is 1 to 64 for tiny_roberta"),
+        ("rank=100000", "rank=100000: allowed is 1 to 64 for tiny_roberta"),
+        ("seed=-1", "seed=-1: allowed is 0 to 4294967295"),
+        ("task=colla", "task=colla: allowed is one of cola, mrpc, "),
+        ("model=bert", "model=bert: allowed is one of minilm, "),
+        ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
+        ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
+        ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
+        ("sed=1", "sed: there is no such key; known: "),
+        ("+sed=1", "sed: there is no such key; known: "),
+        (
+            "trainer.epochs=many",
+            "trainer.epochs: Value 'many' of type 'str' could not be converted to Integer",
+        ),
+        ("trainer.epochs=0", "trainer.epochs=0: allowed is 1 or more"),
+        ("trainer.learning_rate=0", "trainer.learning_rate=0.0: allowed is above 0"),
+        ("trainer.precision=fp16", "trainer.precision=fp16: allowed is one of auto, bf16, fp32"),
+        ("trainer.max_length=513", "trainer.max_length=513: allowed is at most 512 for the model"),
+        ("protocol.epoch=first", "protocol.epoch=first: allowed is one of best, last"),
+        ("data.name=web", "data.name=web: allowed is one of hub, local, miniature"),
+    ],
+)
+def test_bad_input_is_one_line_naming_field_value_and_what_is_allowed(build_config, override, expected):
+    with pytest.raises(InputError) as caught:
+        build_config(override)
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_seed_zero_is_kept(build_config):
+    assert build_config("seed=0").seed == 0
+
+
+def test_tuned_values_reach_fast_but_not_paper(build_config):
+    tuned = ["tuned.learning_rate=0.25", "tuned.head_learning_rate=0.5"]
+    fast = build_config(*tuned, "trainer=fast").trainer
+    paper = build_config(*tuned, "trainer=paper").trainer
+    assert (fast.learning_rate, fast.head_learning_rate) == (0.25, 0.5)
+    assert (paper.learning_rate, paper.head_learning_rate) == (1e-3, 1e-3)
+
+
+def test_paper_is_the_authors_protocol(build_config):
+    """FAITHFULNESS.md, the table under 'The protocol'."""
+    trainer = build_config("trainer=paper").trainer
+    assert (trainer.epochs, trainer.batch_size, trainer.max_length, trainer.padding) == (
+        50,
+        32,
+        128,
+        "max_length",
+    )
+    assert (trainer.weight_decay, trainer.decay_magnitude) == (0.01, True)
+    assert (trainer.warmup_share, trainer.max_grad_norm, trainer.precision) == (0.06, 1.0, "fp32")
+    assert (trainer.length_buckets, trainer.max_steps) == (False, None)
+
+
+def test_roberta_base_is_pinned(build_config):
+    weights = build_config("model=roberta_base").model.weights
+    assert weights.id == "FacebookAI/roberta-base"
+    assert weights.revision == "e2da8e2f811d1448a5b465c236feacd80ffbac7b"
+
+
+def test_hub_data_is_pinned(build_config):
+    assert build_config("data=hub").data.revision == "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+
+
+def test_limits_follow_from_the_architecture(build_config):
+    model = build_config("model=roberta_base").model
+    assert (max_rank(model), max_tokens(model)) == (768, 512)
+
+
+def test_every_choice_of_a_group_composes(build_config):
+    for group in ("model", "task", "method", "trainer", "protocol"):
+        for name in choices(group):
+            assert build_config(f"{group}={name}") is not None
+
+
+def test_explain_falls_back_to_the_message_in_one_line():
+    assert explain(ValueError("two\n lines")) == "two lines"
+
+
+def test_conf_parses():
+    assert all(OmegaConf.load(path) is not None for path in CONF.rglob("*.yaml"))

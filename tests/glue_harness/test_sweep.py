@@ -1,0 +1,95 @@
+import pytest
+
+from glue_harness.config import InputError
+from glue_harness.records import Status
+from glue_harness.run import record_failure
+from glue_harness.sweep import plan
+
+
+def axes(planned, *names):
+    return [tuple(getattr(cell.identity, name) for name in names) for cell in planned.cells]
+
+
+def test_demo_is_four_methods_three_tasks_two_seeds():
+    planned = plan(["experiment=demo"])
+    assert planned.name == "demo"
+    assert len(planned.cells) == 24
+    assert len({(cell.identity.config_hash, cell.identity.seed) for cell in planned.cells}) == 24
+
+
+def test_glue_all_is_six_tasks_and_five_seeds():
+    planned = plan(["experiment=glue_all"])
+    labels = {label for (label,) in axes(planned, "label")}
+    assert labels == {
+        "full", "lora_r8", "lora_r16", "dora_r8", "dora_r16", "edora_r8", "edora_r16", "edora_r32",
+    }  # fmt: skip
+    assert len(planned.cells) == len(labels) * 6 * 5
+
+
+def test_filters_keep_the_grids_own_cells():
+    planned = plan(
+        [
+            "experiment=glue_all",
+            "only.task=[rte]",
+            "only.method=[full,edora]",
+            "only.rank=[16]",
+            "only.seed=[1]",
+        ]
+    )
+    assert axes(planned, "label", "task", "seed") == [("full", "rte", 1), ("edora_r16", "rte", 1)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("only.method=[vera]", "only.method=vera: allowed is full, lora, dora, edora"),
+        ("only.seed=[9]", "only.seed=9: allowed is 1, 2"),
+        ("experiment=nix", "experiment=nix: allowed is one of demo, "),
+        ("seed=1,x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
+        ("task=rte,nix", "task=nix: allowed is one of cola"),
+    ],
+)
+def test_bad_input_is_one_line(override, message):
+    overrides = [override] if override.startswith("experiment") else ["experiment=demo", override]
+    with pytest.raises(InputError, match=message) as caught:
+        plan(overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_on_the_command_line_takes_an_axis_place():
+    planned = plan(["experiment=demo", "seed=7", "task=cola,mrpc"])
+    assert set(axes(planned, "task", "seed")) == {("cola", 7), ("mrpc", 7)}
+    assert len(planned.cells) == 8
+
+
+def test_another_model_has_results_of_its_own():
+    assert plan(["experiment=demo", "model=tiny_roberta"]).name == "demo-tiny_roberta"
+    assert plan(["experiment=demo", "model=minilm"]).name == "demo"
+
+
+def test_without_an_experiment_it_is_a_product():
+    planned = plan(["model=tiny_roberta", "data=miniature", "rank=4,8", "seed=1,2,3"])
+    assert axes(planned, "rank", "seed") == [(4, 1), (4, 2), (4, 3), (8, 1), (8, 2), (8, 3)]
+
+
+def test_a_rank_sweep_runs_a_method_without_rank_once():
+    planned = plan(["model=tiny_roberta", "data=miniature", "method=full,lora", "rank=4,8"])
+    assert axes(planned, "label") == [("full",), ("lora_r4",), ("lora_r8",)]
+
+
+def test_failed_runs_are_left_to_do_and_diverged_ones_are_not(tmp_path):
+    overrides = ["model=tiny_roberta", "data=miniature", "seed=1,2", f"runs_dir={tmp_path}"]
+    planned = plan(overrides)
+    assert len(planned.unfinished()) == 2
+    first = planned.cells[0]
+    record_failure(first.config, first.identity, "planted")
+    assert len(planned.unfinished()) == 2
+    record = first.record().model_copy(update={"status": Status.DIVERGED})
+    (first.folder / "record.json").write_text(record.model_dump_json())
+    assert planned.unfinished() == planned.cells[1:]
+
+
+def test_overrides_recompose_the_same_cell():
+    for cell in plan(["experiment=first_light"]).cells:
+        (again,) = plan(list(cell.overrides)).cells
+        assert again.identity == cell.identity

@@ -1,0 +1,203 @@
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from glue_harness import evidence, tables
+from glue_harness.captions import name_metric, name_row, name_task
+from glue_harness.config import Protocol
+from glue_harness.selection import average_tasks, summarise
+
+GOLDEN = Path(__file__).with_name("golden")
+PROTOCOL = Protocol("best_epoch", "best", "median", "best epoch, 50% & more")
+RUN = {
+    "model": "tiny",
+    "trainer": "fast",
+    "precision": "fp32",
+    "hardware": "Xeon @ 2.1GHz",
+    "commit": "0123456789",
+    "dirty": False,
+}
+
+
+def make_runs(task, method, scores, rank=16, head=592_130, statuses=None, degenerate=(), **changes):
+    """Return scored rows, one a seed; a score of None is a missing run unless `statuses` says otherwise."""
+    statuses = statuses or ["missing" if score is None else "complete" for score in scores]
+    own = {
+        "task": task,
+        "headline": "matthews_correlation" if task == "cola" else "accuracy",
+        "method": method,
+        "label": method if rank is None else f"{method}_r{rank}",
+        "rank": rank,
+        "adapter_parameters": {"full": 124_055_040, "lora": 1_622_016}.get(method, 49_152),
+        "head_parameters": head,
+    }
+    return [
+        RUN
+        | own
+        | {"seed": seed, "score": score, "status": status, "degenerate": seed in degenerate}
+        | changes
+        for seed, (score, status) in enumerate(zip(scores, statuses, strict=True), start=1)
+    ]
+
+
+def build(rows, title="EDoRA & others"):
+    columns = evidence.RUN_COLUMNS | {"score": evidence.NUMBER, "degenerate": evidence.TRUTH}
+    scored = evidence.build_frame(rows, columns)
+    summary = summarise(scored, PROTOCOL)
+    averages = average_tasks(summary)
+    return tables.build_main_table(scored, summary, averages, PROTOCOL, title), summary, averages
+
+
+@pytest.fixture
+def rows():
+    return [
+        *make_runs("cola", "full", [0.6, 0.62, 0.61], rank=None),
+        *make_runs("rte", "full", [0.78, 0.8, 0.79], rank=None, head=591_361),
+        *make_runs("cola", "lora", [0.61, 0.63, 0.0], statuses=["complete"] * 2 + ["diverged"]),
+        *make_runs("rte", "lora", [0.791, 0.8, 0.5], degenerate=(3,), dirty=True, commit="fedcba9876"),
+        *make_runs("cola", "edora", [0.5, None, 0.52]),
+        *make_runs("rte", "edora", [0.75, None, 0.77], statuses=["complete", "failed", "complete"]),
+    ]
+
+
+def test_golden_markdown(rows):
+    assert tables.to_markdown(build(rows)[0]) == (GOLDEN / "table_main.md").read_text()
+
+
+def test_golden_latex(rows):
+    assert tables.to_latex(build(rows)[0], "demo") == (GOLDEN / "table_main.tex").read_text()
+
+
+def test_golden_csv(rows):
+    _, summary, averages = build(rows)
+    assert tables.to_csv(summary, averages, PROTOCOL) == (GOLDEN / "table_main.csv").read_text()
+
+
+def cell_texts(rows):
+    """Return the Markdown table's body as lists of stripped cells."""
+    lines = [line for line in tables.to_markdown(build(rows)[0]).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_markdown_lines_up_in_a_terminal(rows):
+    lines = [line for line in tables.to_markdown(build(rows)[0]).splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_latex_has_the_same_columns_in_every_line_and_nothing_unescaped(rows):
+    rows += make_runs("rte", "a_new&odd%method", [0.5, 0.6, 0.7], rank=4)
+    tex = tables.to_latex(build(rows, "50% of $5 & #1_{x} ~ ^ \\ < >")[0], "demo")
+    body = [line for line in tex.splitlines() if line.endswith(r" \\")]
+    columns = re.search(r"\\begin{tabular}{(l+r+)}", tex).group(1)
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(columns) - 1}
+    assert r"a\_new\&odd\%method\_r4" in tex
+    bare = re.sub(
+        r"\$_\{\\pm [\d.]+\}\$|\$\\[a-z]+\$|\\[a-z]+(\{\})?|\\[&%$#_{}]|\\\\$|\{%$", "", tex, flags=re.M
+    )
+    assert not re.search(r"[%$#_^~\\<>±†‡]", bare.replace("tab:demo", ""))
+    assert tex.isascii()
+
+
+def test_the_csv_holds_raw_values(rows):
+    _, summary, averages = build(rows)
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(summary, averages, PROTOCOL))))
+    full = {line["task"]: line for line in lines if line["method"] == "full"}
+    assert float(full["cola"]["value"]) == 0.61
+    assert full["cola"]["scores"] == "0.6 0.62 0.61"
+    assert float(full["average"]["value"]) == pytest.approx((0.61 + 0.79) / 2)
+
+
+def test_ties_as_shown_share_a_place():
+    rows = [
+        *make_runs("rte", "full", [0.8001], rank=None),
+        *make_runs("rte", "lora", [0.8004]),
+        *make_runs("rte", "dora", [0.7]),
+        *make_runs("rte", "edora", [0.7]),
+        *make_runs("rte", "lora_xs", [0.6]),
+    ]
+    assert [row[-1] for row in cell_texts(rows)] == ["**80.0**", "**80.0**", "_70.0_", "_70.0_", "60.0"]
+
+
+def test_a_column_with_one_complete_cell_has_no_best():
+    rows = [*make_runs("rte", "full", [0.8]), *make_runs("rte", "lora", [None])]
+    text = tables.to_markdown(build(rows)[0])
+    assert "80.0" in text
+    assert "**80.0**" not in text
+    assert "Best" not in text
+
+
+def test_incomplete_cells_are_never_best():
+    rows = [
+        *make_runs("rte", "full", [0.8, 0.8]),
+        *make_runs("rte", "lora", [0.9, None]),
+        *make_runs("rte", "dora", [0.7, 0.7]),
+    ]
+    assert [row[-1] for row in cell_texts(rows)] == ["**80.0 ± 0.0**", "-- (1/2)", "_70.0 ± 0.0_"]
+
+
+def test_another_number_of_seeds_is_said_in_the_cell():
+    rows = [
+        *make_runs("rte", "full", [0.8]),
+        *make_runs("cola", "full", [0.8] * 5),
+        *make_runs("cola", "lora", [0.7] * 5),
+    ]
+    full, lora = cell_texts(rows)
+    assert full[3:] == ["80.0 (n=1)", "**80.0 ± 0.0**", "80.0"]
+    assert lora[3:] == ["not planned", "_70.0 ± 0.0_", "--"]
+    assert "over 5 seeds, unless it says n, of" in tables.to_markdown(build(rows)[0])
+
+
+def test_models_are_groups_with_their_own_best():
+    rows = [
+        row
+        for model, shift in (("tiny", 0.0), ("large", 0.1))
+        for method, score in (("full", 0.7), ("lora", 0.6))
+        for row in make_runs("rte", method, [score + shift], model=model)
+    ]
+    texts = cell_texts(rows)
+    assert [(row[0], row[-1]) for row in texts] == [
+        ("tiny", "**70.0**"),
+        ("tiny", "_60.0_"),
+        ("large", "**80.0**"),
+        ("large", "_70.0_"),
+    ]
+    tex = tables.to_latex(build(rows)[0], "demo")
+    assert tex.count("\\midrule") == 2
+    assert "\\begin{tabular}{llrrr}" in tex
+    assert "Best of each model" in tables.to_markdown(build(rows)[0])
+
+
+def test_settings_are_rows_of_their_own():
+    rows = [
+        row
+        for rate, score in ((1e-3, 0.7), (5e-4, 0.6))
+        for row in make_runs(
+            "rte", "lora", [score], settings=f"trainer.learning_rate={rate} trainer.epochs=5"
+        )
+    ]
+    names = [row[0] for row in cell_texts(rows)]
+    assert names == [
+        "LoRA (r=16), learning_rate=0.001, epochs=5",
+        "LoRA (r=16), learning_rate=0.0005, epochs=5",
+    ]
+
+
+def test_one_task_has_no_average():
+    assert "average" not in tables.to_markdown(build(make_runs("rte", "full", [0.8]))[0]).lower()
+
+
+def test_a_table_without_any_run_shows_every_cell():
+    rows = [*make_runs("rte", "full", [None] * 5, adapter_parameters=None, head_parameters=None, commit=None)]
+    assert cell_texts(rows) == [["Full fine-tuning (r=16)", "--", "--", "-- (0/5)"]]
+
+
+def test_names_that_people_read():
+    row = {"method": "edora", "label": "edora_r16", "rank": 16, "settings": None}
+    assert name_row(row) == "EDoRA (r=16)"
+    assert name_row(row | {"method": "dora"}) == "DoRA (r=16)"
+    assert name_row(row | {"method": "vera", "label": "vera_r256"}) == "vera_r256"
+    assert [name_task(task) for task in ("cola", "sst2", "stsb", "rte")] == ["CoLA", "SST-2", "STS-B", "RTE"]
+    assert name_metric("matthews_correlation") == "Matthews"

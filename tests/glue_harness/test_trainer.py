@@ -1,0 +1,210 @@
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glue_harness.backbone import load_backbone, load_tokenizer
+from glue_harness.config import InputError
+from glue_harness.data import load_split, tokenise
+from glue_harness.hardware import Environment, resolve_environment
+from glue_harness.logits import logits_files
+from glue_harness.method import apply_method
+from glue_harness.trainer import (
+    CHECKPOINTS,
+    DivergedError,
+    build_optimizer,
+    build_trainer,
+    fit,
+    micro_batch_size,
+    sum_loss,
+)
+
+CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)
+
+
+def parts_of(config, train_rows=64, dev_rows=32):
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(config.model)
+    train, dev = (
+        tokenise(load_split(config.data, config.task, split), config.task, tokenizer, 64)
+        for split in ("train", "validation")
+    )
+    backbone = load_backbone(config.model, config.task, config.seed)
+    model, _ = apply_method(backbone, config.model, config.method, config.seed)
+    return model, train.select(range(train_rows)), dev.select(range(dev_rows)), tokenizer
+
+
+def train(config, folder, environment=CPU, **rows):
+    model, train_split, dev, tokenizer = parts_of(config, **rows)
+    return fit(model, train_split, dev, config, tokenizer, environment, folder, show_progress=False)
+
+
+NO_DROPOUT = ["model.architecture.hidden_dropout_prob=0", "model.architecture.attention_probs_dropout_prob=0"]
+
+
+def first_gradient_norm(config, folder, rows):
+    """Train one step with a huge clip and return the norm that Trainer saw."""
+    model, train_split, dev, tokenizer = parts_of(config, train_rows=rows)
+    trainer = build_trainer(model, train_split, dev, config, tokenizer, CPU, folder)
+    trainer.train()
+    return trainer.state.log_history[0]["grad_norm"]
+
+
+@pytest.mark.parametrize("task", ["mrpc", "stsb"])
+def test_gradient_does_not_depend_on_how_the_batch_is_split(build_config, tmp_path, task):
+    """Left to itself, Trainer doubles it at 2x4: it takes the encoders' loss for one that is scaled already."""
+    norms = {}
+    for micro in (8, 4, 3):
+        rows = 8 if micro != 3 else 6
+        config = build_config(
+            f"task={task}",
+            f"trainer.batch_size={rows}",
+            f"trainer.device_batch_size={micro}",
+            "trainer.max_steps=1",
+            "trainer.max_grad_norm=1e6",
+            *NO_DROPOUT,
+        )
+        norms[micro] = first_gradient_norm(config, tmp_path / str(micro), rows)
+    assert norms[4] == pytest.approx(norms[8], rel=1e-5)
+    whole = build_config(f"task={task}", "trainer.batch_size=6", "trainer.max_steps=1", *NO_DROPOUT)
+    whole.trainer.max_grad_norm = 1e6
+    assert norms[3] == pytest.approx(first_gradient_norm(whole, tmp_path / "whole", 6), rel=1e-5)
+
+
+def test_loss_is_the_mean_over_the_accumulated_batch():
+    logits, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 1])
+    by_hand = math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(2.0))
+    assert sum_loss({"logits": logits}, labels).item() == pytest.approx(by_hand / 2)
+    assert sum_loss({"logits": logits}, labels, torch.tensor(4)).item() == pytest.approx(by_hand / 4)
+    scores, targets = torch.tensor([[1.0], [4.0]]), torch.tensor([3.0, 3.0])
+    assert sum_loss({"logits": scores}, targets).item() == pytest.approx((4 + 1) / 2)
+
+
+def test_paper_has_the_authors_optimiser_and_schedule(build_config, tmp_path):
+    """FAITHFULNESS.md: AdamW, decay 0.01 on everything, int(0.06 N) warm-up steps, then linear to 0."""
+    config = build_config("trainer=paper", "trainer.max_length=64", "trainer.epochs=4")
+    model, train_split, dev, tokenizer = parts_of(config, train_rows=500)
+    trainer = build_trainer(model, train_split, dev, config, tokenizer, CPU, tmp_path)
+    steps = 4 * math.ceil(500 / 32)
+    trainer.create_scheduler(steps)
+    assert trainer.args.warmup_steps == int(0.06 * steps) == 3
+    assert trainer.args.max_grad_norm == 1.0
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.01}
+    assert trainer.optimizer.defaults["betas"] == (0.9, 0.999)
+    assert trainer.optimizer.defaults["eps"] == 1e-8
+    rates = []
+    for _ in range(steps):
+        rates.append(trainer.lr_scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    expected = [1e-3 * (i / 3 if i < 3 else (steps - i) / (steps - 3)) for i in range(steps)]
+    assert rates == pytest.approx(expected)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["input_ids"].shape == (32, 64)
+
+
+def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
+    config = build_config("method=edora")
+    model, *_ = parts_of(config)
+    held = [p for group in build_optimizer(model, config).param_groups for p in group["params"]]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sorted(map(id, held)) == sorted(map(id, trained))
+
+
+def test_logits_are_in_the_splits_own_order(build_config, tmp_path):
+    config = build_config("trainer.max_steps=1")
+    model, train_split, dev, tokenizer = parts_of(config)
+    fit(model, train_split, dev, config, tokenizer, CPU, tmp_path, show_progress=False)
+    stored = np.load(logits_files(tmp_path)[1])
+    model.eval()
+    with torch.no_grad():
+        batches = [tokenizer.pad(dev[i] | {"labels": None}, return_tensors=None) for i in range(len(dev))]
+        alone = [model(torch.tensor([batch["input_ids"]])).logits[0].numpy() for batch in batches]
+    np.testing.assert_allclose(stored, np.array(alone), atol=1e-5)
+
+
+def test_every_epoch_is_scored_and_kept(build_config, tmp_path):
+    config = build_config("trainer=fast", "trainer.epochs=3")
+    outcome = train(config, tmp_path)
+    assert [epoch.epoch for epoch in outcome.epochs] == [1, 2, 3]
+    assert all(set(epoch.metrics) == {"all", "even", "odd"} for epoch in outcome.epochs)
+    assert all(epoch.train_loss is not None for epoch in outcome.epochs)
+    assert outcome.examples_seen == 3 * 64
+    assert not (tmp_path / CHECKPOINTS).exists()
+
+
+def test_same_seed_same_bits_other_seed_other_bits(build_config, tmp_path):
+    def logits(seed, folder):
+        train(build_config("trainer=fast", "trainer.epochs=2", f"seed={seed}"), tmp_path / folder)
+        return np.load(logits_files(tmp_path / folder)[2])
+
+    first = logits(1, "a")
+    np.testing.assert_array_equal(first, logits(1, "b"))
+    assert not np.array_equal(first, logits(2, "c"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_once(build_config, tmp_path):
+    config = build_config("trainer=fast")
+    model, train_split, dev, tokenizer = parts_of(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5:] = math.inf
+    with pytest.raises(DivergedError, match=r"loss is \w+ at step 1"):
+        fit(model, train_split, dev, config, tokenizer, CPU, tmp_path, show_progress=False)
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(build_config):
+    config = build_config("trainer.batch_size=10", "trainer.device_batch_size=4")
+    with pytest.raises(
+        InputError, match=r"trainer\.batch_size=10: allowed is a multiple of 4 rows x 1 processes"
+    ):
+        micro_batch_size(config, CPU)
+
+
+def test_bf16_is_demanded_only_of_hardware_that_has_it(build_config, monkeypatch):
+    config = build_config("trainer.precision=bf16")
+    monkeypatch.setattr("glue_harness.hardware.has_bf16", lambda device: False)
+    with pytest.raises(InputError, match=r"trainer\.precision=bf16: this \w+ has no bf16"):
+        resolve_environment(config.trainer)
+    assert resolve_environment(dataclasses.replace(config.trainer, precision="auto")).precision == "fp32"
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(build_config, tmp_path):
+    """SIGKILL while an epoch's checkpoint is being written, the worst moment there is."""
+    config = build_config("trainer=fast", "trainer.epochs=3", "method=edora")
+    train(config, tmp_path / "whole")
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_trainer
+from conftest import compose_run
+from glue_harness import trainer
+saves = 0
+fsync = os.fsync
+def kill_in_the_second_save(handle):
+    global saves
+    saves += 1
+    if saves > 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(handle)
+os.fsync = kill_in_the_second_save
+test_trainer.train(compose_run("trainer=fast", "trainer.epochs=3", "method=edora"), trainer.Path({str(tmp_path / "killed")!r}))
+"""
+    child = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert 0 < len(logits_files(tmp_path / "killed")) < 3
+    outcome = train(config, tmp_path / "killed")
+    for epoch in (1, 2, 3):
+        np.testing.assert_array_equal(
+            np.load(logits_files(tmp_path / "killed")[epoch]),
+            np.load(logits_files(tmp_path / "whole")[epoch]),
+        )
+    assert outcome.examples_seen == 3 * 64
+    assert json.dumps([epoch.model_dump() for epoch in outcome.epochs])

@@ -1,0 +1,92 @@
+"""Imports point one way: a lower room never imports a higher one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+
+# From the ground up. Rooms on one line may import those on the lines above, never each other's superiors.
+ROOMS = [
+    "config progress miniature",
+    "seeding",
+    "data",
+    "hardware",
+    "records",
+    "metrics",
+    "logits backbone",
+    "method callbacks",
+    "trainer",
+    "run",
+    "supervise",
+    "sweep",
+    "console",
+    "entry",
+    "train",
+]
+REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
+TRAINING_ONLY = {"backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
+HYDRA_ROOMS = {"config", "sweep", "entry", "train"}
+
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
+LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def rooms_of(imports: set[str]) -> set[str]:
+    parts = [name.split(".") for name in imports if name.startswith("glue_harness.")]
+    return {part[1] for part in parts if part[1] in LEVEL}
+
+
+HARNESS = {
+    path.stem: imports_of(path) for path in (SRC / "glue_harness").glob("*.py") if path.stem != "__init__"
+}
+MINIATURE = set().union(*(imports_of(path) for path in (SRC / "glue_harness" / "miniature").glob("*.py")))
+EDORA = set().union(*(imports_of(path) for path in (SRC / "edora").glob("*.py")))
+
+
+def test_every_room_has_a_level():
+    assert set(HARNESS) | {"miniature"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("room", sorted(HARNESS))
+def test_a_room_imports_only_lower_rooms(room):
+    higher = {other for other in rooms_of(HARNESS[room]) - {room} if LEVEL[other] >= LEVEL[room]}
+    assert not higher
+
+
+def test_training_and_reporting_meet_only_on_disk():
+    reporting = {room for rooms in REPORTING for room in rooms.split()}
+    for room in reporting:
+        assert not rooms_of(HARNESS[room]) & TRAINING_ONLY, room
+    for room in set(HARNESS) - reporting:
+        assert not rooms_of(HARNESS[room]) & reporting, room
+
+
+def test_edora_knows_nothing_of_the_harness():
+    assert not [
+        name for name in EDORA if name.split(".")[0] in ("glue_harness", "hydra", "omegaconf", "datasets")
+    ]
+
+
+def test_miniature_stands_alone():
+    assert not [room for room in rooms_of(MINIATURE) if room != "miniature"]
+
+
+def test_only_the_entrances_see_hydra():
+    seeing = {
+        room
+        for room, imports in HARNESS.items()
+        if any(name.split(".")[0] in ("hydra", "omegaconf") for name in imports)
+    }
+    assert seeing <= HYDRA_ROOMS | {"aggregate", "restore"}
