@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import uuid
@@ -92,7 +91,6 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def main() -> None:
     """Run from the command line, printing the table; bad input is one line and exit code 2."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     with command_line():
         print(aggregate(sys.argv[1:]), end="")
 

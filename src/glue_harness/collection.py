@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +11,8 @@ import numpy as np
 from glue_harness import evidence
 from glue_harness.config import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
-from glue_harness.logits import logits_path
-from glue_harness.records import Identity, RunRecord, Status, read_record
+from glue_harness.records import Identity, RunRecord, Status, find_records, logits_path
 from glue_harness.sweep import Cell, Plan
-
-log = logging.getLogger(__name__)
 
 PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
 """Which of several records of one planned run counts: a result before an accident."""
@@ -36,10 +31,11 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
     """Return the evidence of every planned run: from its record, else from earlier evidence, else missing.
 
     A run is its cell hash and seed, whatever machine, commit or numerics it came from. Earlier evidence is
-    given up only for a record at least as good (complete, diverged, failed), or once no longer planned.
+    given up only for a record at least as good (complete, diverged, failed).
 
     Raises:
-        InputError: a record, its logits or the earlier evidence cannot be used.
+        InputError: a record, its logits or the earlier evidence cannot be used, or the earlier evidence holds
+            runs that the plan does not have.
     """
     earlier = _index(evidence.read(results_folder))
     settings = describe_settings([cell.identity for cell in plan.cells])
@@ -53,7 +49,10 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
         row = {"headline": cell.config.task.headline} | found.row | names
         runs.append(Run(row, [epoch | place for epoch in found.epochs], found.logits))
     if earlier:
-        log.warning("%s: dropped %d runs that are no longer planned", results_folder, len(earlier))
+        raise InputError(
+            f"{results_folder}: holds {len(earlier)} runs that are not planned now; allowed is a plan that "
+            "has them, another results_dir, or to delete the folder first"
+        )
     collected = _join(runs)
     evidence.check(collected, results_folder)
     return collected
@@ -102,19 +101,6 @@ def _find_run(cell: Cell, runs_dir: Path, old: Run | None) -> Run | None:
     if old is not None and PREFERENCE.index(Status(old.row["status"])) < PREFERENCE.index(record.status):
         return old
     return describe_run(record, folder)
-
-
-def find_records(identity: Identity, runs_dir: Path) -> Iterator[tuple[Path, RunRecord]]:
-    """Yield folder and record of a planned run under every environment and numerics that ran it.
-
-    Raises:
-        InputError: a record there cannot be read.
-    """
-    siblings = runs_dir / identity.model / identity.task / identity.label
-    for folder in sorted(siblings.glob(f"*/seed{identity.seed}")):
-        record = read_record(folder)
-        if record is not None and record.identity.cell_hash == identity.cell_hash:
-            yield folder, record
 
 
 def describe_run(record: RunRecord, folder: Path) -> Run:

@@ -32,11 +32,6 @@ def read_epochs(
     return epochs
 
 
-def logits_path(folder: Path, epoch: int) -> Path:
-    """Return where the dev logits of an epoch (1, 2, …) lie in a run's folder."""
-    return folder / "logits" / f"epoch_{epoch}.npy"
-
-
 def logits_files(folder: Path) -> dict[int, Path]:
     """Return the epochs whose dev logits lie in a run's folder."""
     return {int(path.stem.removeprefix("epoch_")): path for path in folder.glob("logits/epoch_*.npy")}

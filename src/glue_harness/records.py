@@ -192,6 +192,24 @@ def read_record(folder: Path) -> RunRecord | None:
         raise InputError(f"{path}: {where}: {first['msg']}") from error
 
 
+def find_records(identity: Identity, runs_dir: Path) -> Iterator[tuple[Path, RunRecord]]:
+    """Yield folder and record of a planned run under every environment and numerics that ran it.
+
+    Raises:
+        InputError: a record there cannot be read.
+    """
+    siblings = runs_dir / identity.model / identity.task / identity.label
+    for folder in sorted(siblings.glob(f"*/seed{identity.seed}")):
+        record = read_record(folder)
+        if record is not None and record.identity.cell_hash == identity.cell_hash:
+            yield folder, record
+
+
+def logits_path(folder: Path, epoch: int) -> Path:
+    """Return where the dev logits of an epoch (1, 2, …) lie in a run's folder."""
+    return folder / "logits" / f"epoch_{epoch}.npy"
+
+
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[bool]:
     """Own a run's folder while inside, if no other process does: yields whether it is ours.

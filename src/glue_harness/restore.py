@@ -15,7 +15,6 @@ from glue_harness import evidence, sweep
 from glue_harness.config import InputError
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.evidence import DEGENERATE, LOSS, Row
-from glue_harness.logits import logits_path
 from glue_harness.records import (
     RECORD_NAME,
     Cost,
@@ -25,6 +24,7 @@ from glue_harness.records import (
     Provenance,
     RunRecord,
     Status,
+    logits_path,
     write_atomically,
     write_record,
 )

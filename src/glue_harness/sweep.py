@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from glue_harness.config import CONF, Config, InputError, input_errors, resolve
 from glue_harness.data import check_source
 from glue_harness.hardware import resolve_environment
-from glue_harness.records import Identity, RunRecord, Status, identify, read_record
+from glue_harness.records import Identity, RunRecord, Status, find_records, identify, read_record
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,14 @@ class Cell:
         return Path(self.config.runs_dir) / self.identity.folder
 
     def record(self) -> RunRecord | None:
-        """Return the run's record as it stands on disk, or None."""
+        """Return the record of the run as this machine makes it, or None."""
         return read_record(self.folder)
+
+    def is_finished(self) -> bool:
+        """Say whether the planned run has come to an end: in any environment, at the same numerics."""
+        found = find_records(self.identity, Path(self.config.runs_dir))
+        same = (record for _, record in found if record.identity.numerics == self.identity.numerics)
+        return any(record.status is not Status.FAILED for record in same)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Plan:
 
     def unfinished(self) -> list[Cell]:
         """Return the cells that have not come to an end, failed ones included."""
-        return [cell for cell in self.cells if not _finished(cell.record())]
+        return [cell for cell in self.cells if not cell.is_finished()]
 
 
 def plan(overrides: list[str]) -> Plan:
@@ -88,10 +94,6 @@ def check_sources(cells: list[Cell]) -> None:
     tasks = {cell.config.task.name: cell.config for cell in cells}
     for config in tasks.values():
         check_source(config.data, config.task)
-
-
-def _finished(record: RunRecord | None) -> bool:
-    return record is not None and record.status is not Status.FAILED
 
 
 @contextlib.contextmanager
@@ -161,10 +163,11 @@ def _check_filters(base: Config) -> None:
 
 
 def _results_name(base: Config, fixed: list[str]) -> str:
-    """Name the results: the experiment, and the model where the command line puts it in the grid's place."""
-    name = base.experiment.name or "sweep"
-    if base.experiment.name is None or not any(override.startswith("model=") for override in fixed):
-        return name
-    others = [override for override in fixed if not override.startswith("model=")]
-    own = _compose(others, {}).model.name
-    return name if base.model.name == own else f"{name}-{base.model.name}"
+    """Name the results: the experiment, and whatever the command line put in the place of its own choices."""
+    if base.experiment.name is None:
+        return "sweep"
+    own = _compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")], {})
+    replaced = [base.model.name] * (base.model.name != own.model.name)
+    replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
+    replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)
+    return "-".join([base.experiment.name, *replaced])

@@ -23,9 +23,9 @@ from glue_harness.callbacks import ProgressBar, Stopwatch
 from glue_harness.config import Config, InputError
 from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
 from glue_harness.hardware import Environment
-from glue_harness.logits import logits_path, read_epochs
+from glue_harness.logits import read_epochs
 from glue_harness.method import parameter_groups
-from glue_harness.records import Epoch
+from glue_harness.records import Epoch, logits_path
 from glue_harness.seeding import derive_seed
 
 CHECKPOINTS = "checkpoints"

@@ -1,4 +1,3 @@
-import logging
 import os
 import shutil
 import sys
@@ -161,9 +160,10 @@ def test_the_entry_turns_bad_input_into_one_line_and_exit_code_2(folder, monkeyp
     assert "epochs.csv: is missing" in shown.err
 
 
-def test_dropped_rows_are_logged(folder, plan, caplog):
+def test_a_plan_without_committed_runs_is_refused_and_loses_nothing(folder, plan):
     aggregate.aggregate([])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     del plan.cells[:2]
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(InputError, match="holds 2 runs that are not planned now"):
         aggregate.aggregate([])
-    assert caplog.messages == [f"{folder}: dropped 2 runs that are no longer planned"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -127,16 +127,15 @@ def test_a_new_complete_record_replaces_the_evidence(gather, tmp_path):
     assert 0.6 not in list(collected.epochs["value"])
 
 
-def test_what_is_no_longer_planned_is_dropped_and_said(gather, tmp_path, caplog):
+def test_committed_runs_that_are_no_longer_planned_are_never_dropped_in_silence(gather, tmp_path):
     cells = [make_cell(seed=seed) for seed in (1, 2, 3)]
     for cell in cells[:2]:
         write_run(make_record(cell), tmp_path / "runs")
     commit(gather(*cells), tmp_path)
     shutil.rmtree(tmp_path / "runs")
     assert statuses(gather(*cells)) == ["complete", "complete", "missing"]
-    assert caplog.messages == []
-    assert statuses(gather(cells[1])) == ["complete"]
-    assert caplog.messages == [f"{tmp_path / 'results'}: dropped 1 runs that are no longer planned"]
+    with pytest.raises(InputError, match="holds 1 runs that are not planned now; allowed is"):
+        gather(cells[1])
 
 
 def test_a_missing_runs_headline_follows_the_plan(gather, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from glue_harness.config import InputError
-from glue_harness.records import Status
+from glue_harness.records import Status, write_record
 from glue_harness.run import record_failure
 from glue_harness.sweep import plan
 
@@ -87,6 +87,30 @@ def test_failed_runs_are_left_to_do_and_diverged_ones_are_not(tmp_path):
     record = first.record().model_copy(update={"status": Status.DIVERGED})
     (first.folder / "record.json").write_text(record.model_dump_json())
     assert planned.unfinished() == planned.cells[1:]
+
+
+def test_a_run_finished_in_another_environment_counts_as_long_as_numerics_agree(tmp_path):
+    """A restored run from a machine with other hardware is not run again; one from before a change of numbers is."""
+    (cell,) = plan(["model=tiny_roberta", "data=miniature", f"runs_dir={tmp_path}"]).cells
+    record_failure(cell.config, cell.identity, "planted")
+    record = cell.record().model_copy(update={"status": Status.DIVERGED})
+    for numerics, finished in ((cell.identity.numerics - 1, False), (cell.identity.numerics, True)):
+        elsewhere = cell.identity.environment.model_copy(update={"device": "elsewhere"})
+        identity = cell.identity.model_copy(update={"environment": elsewhere, "numerics": numerics})
+        write_record(record.model_copy(update={"identity": identity}), tmp_path / identity.folder)
+        assert cell.is_finished() == finished
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("trainer=smoke", "demo-smoke"),
+        ("seed=1", "demo"),
+        ("trainer.epochs=1", "demo"),
+    ],
+)
+def test_results_of_another_protocol_have_a_name_of_their_own(override, name):
+    assert plan(["experiment=demo", override]).name == name
 
 
 def test_overrides_recompose_the_same_cell():
