@@ -11,16 +11,19 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet
 import torch
 from datasets import ClassLabel, Dataset
-from transformers import PreTrainedTokenizerBase
 
 from glue_harness import miniature
 from glue_harness.config import Data, InputError, Task
 from glue_harness.seeding import epoch_generator
+
+if TYPE_CHECKING:  # planning a sweep needs no transformers
+    from transformers import PreTrainedTokenizerBase
 
 HUB_DATASET = "nyu-mll/glue"
 HUB_TIMEOUT_SECONDS = 3.0

@@ -12,8 +12,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
-from glue_harness.config import CONF, Config, InputError, input_errors, resolve
+from glue_harness.config import CONF, Config, InputError, enforce_schema, fill_in, input_errors
 from glue_harness.data import check_source
 from glue_harness.hardware import resolve_environment
 from glue_harness.records import Identity, RunRecord, Status, find_records, identify, read_record
@@ -57,6 +58,10 @@ class Plan:
         return [cell for cell in self.cells if not cell.is_finished()]
 
 
+VARIED = ("rank", "seed")
+"""Axes that choose no file of conf/: a configuration is composed once and filled in with their values."""
+
+
 def plan(overrides: list[str]) -> Plan:
     """Compose the grid of the experiment that `overrides` choose, or their own product of values.
 
@@ -68,19 +73,14 @@ def plan(overrides: list[str]) -> Plan:
     """
     with _composer(), input_errors():
         fixed, swept = _split_overrides(overrides)
-        base = _compose(fixed, {axis: values[0] for axis, values in swept.items()})
-        blocks = [_filter_block(block, base) for block in base.experiment.grid or [{}]]
+        base = fill_in(_compose([*fixed, *_as_overrides({axis: v[0] for axis, v in swept.items()})]), {})
         _check_filters(base)
         named = {override.partition("=")[0] for override in fixed}
-        assignments = [
-            assignment
-            for block in blocks
-            for assignment in _product({k: v for k, v in block.items() if k not in named} | swept)
-        ]
         cells: dict[tuple[str, int], Cell] = {}
-        for assignment in assignments:
-            cell = _build_cell(fixed, assignment)
-            cells.setdefault((cell.identity.config_hash, cell.identity.seed), cell)
+        for block in base.experiment.grid or [{}]:
+            axes = {axis: v for axis, v in _filter_block(block, base).items() if axis not in named} | swept
+            for cell in _build_cells(fixed, axes):
+                cells.setdefault((cell.identity.config_hash, cell.identity.seed), cell)
         name = _results_name(base, fixed)
     return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
 
@@ -117,18 +117,25 @@ def _split_overrides(overrides: list[str]) -> tuple[list[str], dict[str, list[An
     return fixed, swept
 
 
-def _compose(fixed: list[str], assignment: dict[str, Any]) -> Config:
-    return resolve(compose("config", [*fixed, *_as_overrides(assignment)]))
+def _compose(overrides: list[str]) -> DictConfig:
+    return enforce_schema(compose("config", overrides))
 
 
 def _as_overrides(assignment: dict[str, Any]) -> list[str]:
     return [f"{axis}={'null' if value is None else value}" for axis, value in assignment.items()]
 
 
-def _build_cell(fixed: list[str], assignment: dict[str, Any]) -> Cell:
-    config = _compose(fixed, assignment)
-    identity = identify(config, resolve_environment(config.trainer))
-    return Cell((*fixed, *_as_overrides(assignment)), config, identity)
+def _build_cells(fixed: list[str], axes: dict[str, Any]) -> Iterator[Cell]:
+    """Yield the cells of one block, in the order of its product."""
+    templates: dict[tuple[str, ...], DictConfig] = {}
+    for assignment in _product(axes):
+        varied = {axis: assignment[axis] for axis in VARIED if axis in assignment}
+        chosen = (*fixed, *_as_overrides({a: v for a, v in assignment.items() if a not in varied}))
+        if chosen not in templates:
+            templates[chosen] = _compose(list(chosen))
+        config = fill_in(templates[chosen], varied)
+        identity = identify(config, resolve_environment(config.trainer))
+        yield Cell((*chosen, *_as_overrides(varied)), config, identity)
 
 
 def _product(axes: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -166,7 +173,7 @@ def _results_name(base: Config, fixed: list[str]) -> str:
     """Name the results: the experiment, and whatever the command line put in the place of its own choices."""
     if base.experiment.name is None:
         return "sweep"
-    own = _compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")], {})
+    own = fill_in(_compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")]), {})
     replaced = [base.model.name] * (base.model.name != own.model.name)
     replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
     replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)
