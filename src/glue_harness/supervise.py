@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from glue_harness.config import Config, InputError
-from glue_harness.records import Identity, write_atomically
+from glue_harness.records import Identity
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
 
 LOG_NAME = "run.log"
+SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
+"""The environment variable by which a launcher's worker on the same machine knows whose worker it is."""
 
 
 def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     """Run in a child of the fork server; return how it ended and one line about it.
 
-    A child that dies without a word (killed, out of memory) is a failed run, recorded as such.
+    A child that dies without a word (killed, out of memory) is a failed run, recorded as such; one that was
+    interrupted is not: the same command goes on with it. Nobody outlives the sweep: the child dies with this
+    process, and this process, where it is a worker, with its sweeper.
     """
+    _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -40,34 +49,63 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     return (state, message) if state else _record_death(config, identity, child.exitcode)
 
 
+@functools.cache
+def _watch_sweeper() -> None:
+    if os.environ.get(SWEEPER_PID) == str(os.getppid()):
+        threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _die_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _die_with_supervisor() -> None:
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    wait([supervisor.sentinel])
+    os._exit(1)
+
+
 def _run_in_child(config: Config, identity: Identity, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from glue_harness.run import record_failure, run_once
+    threading.Thread(target=_die_with_supervisor, daemon=True).start()
+    from glue_harness.run import run_once
 
     try:
-        folder = Path(config.runs_dir) / identity.folder
-        _redirect_output(folder / LOG_NAME)
+        with contextlib.suppress(OSError):  # a folder that cannot be written is run_once's to report
+            _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
         ending = run_once(config, identity, show_progress=False)
-        sender.send((ending.state, ending.message))
+        sender.send(tuple(ending))
     except Exception as error:
         text = str(error) if isinstance(error, InputError) else traceback.format_exc()
-        ending = record_failure(config, identity, text)
-        sender.send((ending.state, ending.message))
+        sender.send(_record(config, identity, text))
 
 
 def _record_death(config: Config, identity: Identity, exitcode: int | None) -> tuple[str, str]:
-    from glue_harness.run import record_failure
-
     code = exitcode or 0
+    if code in (-signal.SIGINT, -signal.SIGTERM):
+        return "interrupted", f"{Path(config.runs_dir) / identity.folder} goes on from its last checkpoint"
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     hint = "; out of memory is the usual reason" if code == -signal.SIGKILL else ""
-    ending = record_failure(config, identity, f"the run's process died ({cause}{hint})")
+    return _record(config, identity, f"the run's process died ({cause}{hint})")
+
+
+def _record(config: Config, identity: Identity, error: str) -> tuple[str, str]:
+    """Record a failure; where even that cannot be written, it is a failure all the same."""
+    from glue_harness.run import record_failure
+
+    try:
+        ending = record_failure(config, identity, error)
+    except InputError as unwritable:
+        return "failed", str(unwritable)
     return ending.state, ending.message
 
 
 def _redirect_output(path: Path) -> None:
-    """Send what this process and its libraries print to the run's own log."""
-    write_atomically(path, b"")
+    """Send what this process and its libraries print to the run's own log, after earlier attempts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     log = path.open("a", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

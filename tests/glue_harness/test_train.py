@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from glue_harness.records import Status, read_record
+from glue_harness.records import Status, claim, read_record
 from glue_harness.sweep import plan
 
 SMALL = ["model=tiny_roberta", "data=miniature", "trainer=smoke"]
@@ -127,3 +128,45 @@ def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
 
 def _die(config, identity, sender):
     os.kill(os.getpid(), 9)
+
+
+def test_killing_a_sweep_leaves_nobody_behind(tmp_path):
+    """SIGKILL the sweep's own process: its workers and their children must not go on without it."""
+    arguments = [
+        *SMALL,
+        "trainer=fast",
+        "trainer.epochs=5000",
+        "task=sst2",
+        "method=full",
+        "seed=1,2",
+        f"runs_dir={tmp_path}",
+    ]
+    environment = os.environ | {"PYTHONPATH": "src", "HF_HUB_OFFLINE": "1"}
+    sweep = subprocess.Popen([sys.executable, "-m", "glue_harness.train", "-m", *arguments], env=environment)
+    wait_for(lambda: len(list(tmp_path.rglob("epoch_1.npy"))) == 2)
+    sweep.kill()
+    sweep.wait()
+    wait_for(lambda: not processes_naming(str(tmp_path)) and not running_below(tmp_path))
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def running_below(folder):
+    """Return the run folders that a living process still owns."""
+    owned = []
+    for lock in folder.rglob(".lock"):
+        with claim(lock.parent) as ours:
+            owned += [] if ours else [lock]
+    return owned
+
+
+def processes_naming(text):
+    mine = str(os.getpid())
+    listed = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if text in line and line.split()[0] != mine]
+
+
+def wait_for(condition, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)

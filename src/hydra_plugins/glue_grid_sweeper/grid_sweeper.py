@@ -1,5 +1,6 @@
 """A Hydra sweeper that plans an experiment's grid, hands what is left to any launcher, and sums up."""
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ class GridSweeper(Sweeper):
             SystemExit: with code 1 if a run failed or diverged.
         """
         from glue_harness.console import announce, summarise, watch
+        from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import check_sources, plan
 
         planned = plan(arguments)
@@ -50,6 +52,7 @@ class GridSweeper(Sweeper):
         announce(planned, todo)
         if not todo:
             return []
+        os.environ[SWEEPER_PID] = str(os.getpid())
         with watch(todo):
             returns = self.launcher.launch([list(cell.overrides) for cell in todo], initial_job_idx=0)
         if not summarise(todo, [job.return_value for job in returns]):
