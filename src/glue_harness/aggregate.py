@@ -13,8 +13,8 @@ from pathlib import Path
 
 from glue_harness import evidence, sweep, tables
 from glue_harness.collection import collect
-from glue_harness.config import InputError, choices
 from glue_harness.entry import command_line
+from glue_harness.errors import InputError, choices
 from glue_harness.evidence import Evidence
 from glue_harness.records import write_atomically
 from glue_harness.selection import average_tasks, score_runs, summarise
@@ -27,7 +27,7 @@ def aggregate(overrides: list[str]) -> str:
     """Write the evidence and the tables of the experiment that `overrides` choose; return its table to show.
 
     Filters (`only.…`) narrow the returned table; the files always hold the whole experiment, so that looking
-    at a part loses nothing.
+    at a part loses nothing. A protocol chosen with `protocol=` has tables of its own beside the experiment's.
 
     Raises:
         InputError: no experiment, or records or earlier evidence that cannot be used; nothing is written.
@@ -38,26 +38,28 @@ def aggregate(overrides: list[str]) -> str:
         raise InputError(f"experiment={plan.config.experiment.name or 'null'}: no grid; allowed is {allowed}")
     folder = Path(plan.config.results_dir, plan.name)
     collected = collect(plan, Path(plan.config.runs_dir), folder)
-    rendered = render(collected, plan)
+    chosen = any(override.startswith("protocol=") for override in overrides)
+    table = f"{TABLE}_{plan.config.protocol.name}" if chosen else TABLE
+    rendered = render(collected, plan, table)
     contents = {name: text.encode() for name, text in rendered.items()}
     write_together(folder, evidence.encode(collected) | contents)
     filtered = sweep.plan(overrides)
     if len(filtered.cells) < len(plan.cells):
-        rendered = render(_restrict(collected, filtered), filtered)
-    return rendered[f"{TABLE}.md"]
+        rendered = render(_restrict(collected, filtered), filtered, table)
+    return rendered[f"{table}.md"]
 
 
-def render(collected: Evidence, plan: Plan) -> dict[str, str]:
-    """Return the main table's files, name to text; of `plan` only protocol, title and name enter."""
+def render(collected: Evidence, plan: Plan, name: str = TABLE) -> dict[str, str]:
+    """Return the main table's files, `name` and ending to text; of `plan` protocol, title and name enter."""
     protocol = plan.config.protocol
     scored = score_runs(collected, protocol)
     summary = summarise(scored, protocol)
     averages = average_tasks(summary)
     table = tables.build_main_table(scored, summary, averages, protocol, plan.title)
     return {
-        f"{TABLE}.md": tables.to_markdown(table),
-        f"{TABLE}.tex": tables.to_latex(table, plan.name),
-        f"{TABLE}.csv": tables.to_csv(summary, averages, protocol),
+        f"{name}.md": tables.to_markdown(table),
+        f"{name}.tex": tables.to_latex(table, plan.name),
+        f"{name}.csv": tables.to_csv(summary, averages, protocol),
     }
 
 

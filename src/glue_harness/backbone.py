@@ -26,9 +26,10 @@ from transformers import (
 )
 
 from glue_harness import miniature
-from glue_harness.config import InputError, Model, Task
-from glue_harness.data import check_hub_reachable
+from glue_harness.config import Model, Task
+from glue_harness.errors import InputError
 from glue_harness.seeding import derive_seed
+from glue_harness.sources import check_hub_reachable
 
 OTHER_MODELS = "model=minilm (from the package index) or a model with random weights"
 
@@ -84,6 +85,18 @@ def weights_sha256(model: Model) -> str | None:
     return None
 
 
+def check_weights(model: Model) -> None:
+    """Make sure that the weights are to be had and are the pinned ones.
+
+    Raises:
+        InputError: a package is missing or holds other weights, or the hub is out of reach.
+    """
+    if model.weights.source == "package":
+        _check_package(model)
+    elif model.weights.source == "hub" and weights_sha256(model) is None:
+        check_hub_reachable(f"model={model.name}", OTHER_MODELS)
+
+
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """Return the model's tokenizer, or the one trained on the miniature text for random weights."""
     if model.tokenizer == "miniature":
@@ -127,11 +140,15 @@ def _load_pretrained(model: Model, config: PretrainedConfig) -> tuple[PreTrained
     )
     if model.weights.source == "hub":
         return _from_hub(model, load)
+    return load(_check_package(model))
+
+
+def _check_package(model: Model) -> Path:
     folder = _package_folder(model)
     path = folder / "model.safetensors"
     if (found := _file_sha256(path)) != model.weights.sha256:
         raise InputError(f"model.weights.sha256: {path} has {found}; allowed is {model.weights.sha256}")
-    return load(folder)
+    return folder
 
 
 def _from_hub(model: Model, load: Callable[..., Any]) -> Any:

@@ -77,13 +77,29 @@ def describe_runs(scored: pd.DataFrame) -> list[str]:
         ("precision", [row["precision"] for row in known]),
         ("hardware", [row["hardware"] for row in known]),
         ("commit", [_name_commit(row) for row in known]),
+        ("numerics", [row["numerics"] for row in known]),
     ]
     provenance = [f"{name} {', '.join(dict.fromkeys(map(str, found)))}" for name, found in sources if found]
     return [
         f"Runs: {len(scored)} planned, {', '.join(statuses)}; {degenerate}.",
         "Adapter: all that is trained outside of the head; head: as on the task with most labels.",
+        f"Learning rates (adapter, head) and epochs: {'; '.join(_describe_settings(scored))}.",
         f"Provenance: {'; '.join(provenance)}.",
     ]
+
+
+def _describe_settings(scored: pd.DataFrame) -> list[str]:
+    """Say what each method was trained with: once where it is the same for all tasks, else by task."""
+    used: dict[str, dict[str, str]] = {}
+    for row in evidence.list_rows(scored):
+        shown = f"{row['learning_rate']:g}, {row['head_learning_rate']:g}, {row['epochs']} epochs"
+        used.setdefault(name_row(row), {})[name_task(row["task"])] = shown
+    described = []
+    for name, by_task in used.items():
+        distinct = set(by_task.values())
+        texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in by_task.items()]
+        described.append(f"{name} {' / '.join(texts)}")
+    return described
 
 
 def _name_commit(row: Row) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from glue_harness import evidence
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
 from glue_harness.records import Identity, RunRecord, Status, find_records, logits_path
 from glue_harness.sweep import Cell, Plan
@@ -90,8 +90,9 @@ def _index(earlier: Evidence | None) -> dict[tuple[str, int], Run]:
 
 
 def _find_run(cell: Cell, runs_dir: Path, old: Run | None) -> Run | None:
-    """Return the run from its best record, unless the earlier evidence has a better one."""
-    found = list(find_records(cell.identity, runs_dir))
+    """Return the run from its best record of today's numerics, unless earlier evidence is better."""
+    everything = find_records(cell.identity, runs_dir)
+    found = [pair for pair in everything if pair[1].identity.numerics == cell.identity.numerics]
     if not found:
         return old
     # Sorts are stable: among equals the newest, of this machine's own environment first.
@@ -140,6 +141,7 @@ def _planned_columns(cell: Cell, settings: str | None) -> Row:
         **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
         **{name: getattr(trainer, name) for name in names},
         **{"settings": settings, "cell": identity.cell_hash, "trainer": trainer.name},
+        "averaged": cell.config.task.averaged,
     }
 
 

@@ -1,27 +1,17 @@
-"""The typed schema of conf/, and the way from a composed configuration to a checked `Run`.
+"""The typed schema of conf/, and the way from a composed configuration to a checked `Config`.
 
-This is the last module that sees OmegaConf: everything after it works with the dataclasses below.
+Beyond this module only the entrances (`train`, `sweep`) see OmegaConf; training works with these dataclasses.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-CONF = Path(__file__).parents[2] / "conf"
-
-
-class InputError(ValueError):
-    """Input that cannot be used; the message is one line: field, value, what is allowed."""
+from glue_harness.errors import input_errors, require, require_one_of
 
 
 @dataclass
@@ -61,8 +51,20 @@ class Split:
 
 
 @dataclass
+class Tsv:
+    """A task in the GLUE download: its folder; its columns by title, or by position without a header."""
+
+    folder: str = MISSING
+    columns: dict[str, str] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Task:
-    """A GLUE task; `labels` in the order of their ids, empty for a regression."""
+    """A GLUE task; `labels` in the order of their ids, empty for a regression; `dev` is what it is scored on.
+
+    `note` is said when a file is not the published one; a task out of `averaged` stays out of averages.
+    """
 
     name: str = MISSING
     text_columns: list[str] = field(default_factory=list)
@@ -70,7 +72,11 @@ class Task:
     metrics: list[str] = field(default_factory=list)
     headline: str = MISSING
     max_length: int = 128
+    dev: list[str] = field(default_factory=lambda: ["validation"])
     splits: dict[str, Split] = field(default_factory=dict)
+    tsv: Tsv = field(default_factory=Tsv)
+    averaged: bool = True
+    note: str | None = None
 
 
 @dataclass
@@ -252,17 +258,6 @@ def check(config: Config) -> None:
     )
 
 
-def require(condition: bool, name: str, value: object, allowed: str) -> None:
-    """Raise a InputError that names field, value and what is allowed, unless `condition` holds."""
-    if not condition:
-        raise InputError(f"{name}={value}: allowed is {allowed}")
-
-
-def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise a InputError unless `value` is one of `allowed`."""
-    require(value in allowed, name, value, "one of " + ", ".join(allowed))
-
-
 def max_rank(model: Model) -> int:
     """Return the largest rank that every adapted layer of `model` can hold: its smaller side."""
     architecture = model.architecture
@@ -274,55 +269,3 @@ def max_tokens(model: Model) -> int:
     architecture = model.architecture
     offset = architecture["pad_token_id"] + 1 if architecture["model_type"] == "roberta" else 0
     return architecture["max_position_embeddings"] - offset
-
-
-def choices(group: str) -> list[str]:
-    """Return the names one can choose in a group of conf/, sorted."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-@contextlib.contextmanager
-def input_errors() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into an InputError of one line."""
-    try:
-        yield
-    except (OmegaConfBaseException, HydraException) as error:
-        raise InputError(explain(error)) from error
-
-
-def explain(error: Exception) -> str:
-    """Say in one line what a Hydra or OmegaConf error means: field, value, what is allowed."""
-    chain: list[BaseException] = [error]
-    while (following := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(following)
-    for link in chain:
-        if isinstance(link, InputError):
-            return str(link)
-        if isinstance(link, MissingConfigException):
-            return _explain_missing(link)
-        if isinstance(link, ConfigKeyError | ConfigAttributeError):
-            return _explain_key(link)
-        if isinstance(link, ValidationError):
-            return f"{_full_key(link)}: {str(link).partition(chr(10))[0]}"
-    return " ".join(str(error).split())
-
-
-def _full_key(error: OmegaConfBaseException) -> str:
-    match = re.search(r"full_key: (\S+)", str(error))
-    return (match.group(1) if match else error.full_key or str(error.key or "")).lstrip("+")
-
-
-def _explain_missing(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if group in {path.name for path in CONF.iterdir() if path.is_dir()}:
-        return f"{group}={name}: allowed is one of {', '.join(choices(group))}"
-    return " ".join(str(error).split())
-
-
-def _explain_key(error: ConfigKeyError | ConfigAttributeError) -> str:
-    parent = error.parent_node
-    names = sorted(str(name) for name in parent) if isinstance(parent, DictConfig) else []
-    known_here = [name for name in names if name != error.key]
-    return f"{_full_key(error)}: there is no such key" + (
-        f"; known: {', '.join(known_here)}" if known_here else ""
-    )

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -22,7 +23,8 @@ POLL_SECONDS = 1.0
 def announce(plan: Plan, todo: Sequence[Cell]) -> None:
     """Say how many runs there are, how many are done, and how long the rest may take."""
     done = len(plan.cells) - len(todo)
-    text = f"{plan.name}: {len(plan.cells)} runs, {done} done, {len(todo)} to do"
+    where = Path(plan.config.runs_dir).resolve()
+    text = f"{plan.name} in {where}: {len(plan.cells)} runs, {done} done, {len(todo)} to do"
     print(f"{text}; nothing to run" if not todo else f"{text}; {_estimate(plan, todo)}", file=sys.stderr)
 
 
@@ -85,7 +87,8 @@ def summarise(todo: Sequence[Cell], endings: Sequence[tuple[str, str]]) -> bool:
     """Say how the runs ended, a line for each that did not end well; return whether all did."""
     counts = Counter(state for state, _ in endings)
     print(", ".join(f"{count} {state}" for state, count in counts.most_common()), file=sys.stderr)
-    bad = [(state, message) for state, message in endings if state in (Status.FAILED, Status.DIVERGED)]
+    well = (Status.COMPLETE, "skipped")
+    bad = [(state, message) for state, message in endings if state not in well]
     for state, message in bad:
         print(f"{state}: {message}", file=sys.stderr)
     return not bad

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from omegaconf import OmegaConf
 
-from glue_harness.config import InputError, input_errors
+from glue_harness.errors import InputError, input_errors
 
 EXIT_BAD_INPUT = 2
 

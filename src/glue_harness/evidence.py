@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glue_harness.config import InputError, require, require_one_of
+from glue_harness.errors import InputError, require, require_one_of
 from glue_harness.records import Status
 
 MISSING = "missing"
@@ -31,7 +31,7 @@ TEXT, INTEGER, NUMBER, TRUTH = "string", "Int64", "Float64", "boolean"
 RUN_COLUMNS = {
     **dict.fromkeys(("model", "task", "method", "label"), TEXT),
     **{"rank": INTEGER, "settings": TEXT, "seed": INTEGER, "status": TEXT, "cell": TEXT},
-    **{"config_hash": TEXT, "headline": TEXT, "majority_score": NUMBER},
+    **{"config_hash": TEXT, "headline": TEXT, "averaged": TRUTH, "majority_score": NUMBER},
     **{f"{part}_parameters": INTEGER for part in ("adapter", "head", "total", "backbone")},
     **{"trainer": TEXT, "epochs": INTEGER, "evaluated_epochs": INTEGER, "batch_size": INTEGER},
     **dict.fromkeys(("learning_rate", "head_learning_rate", "weight_decay"), NUMBER),
@@ -45,7 +45,18 @@ EPOCH_COLUMNS = {
     **dict.fromkeys(("model", "task", "label", "cell"), TEXT),
     **{"seed": INTEGER, "epoch": INTEGER, "part": TEXT, "metric": TEXT, "value": NUMBER},
 }
-PLANNED_FIELDS = ("model", "task", "method", "label", "seed", "status", "cell", "headline", "trainer")
+PLANNED_FIELDS = (
+    "model",
+    "task",
+    "method",
+    "label",
+    "seed",
+    "status",
+    "cell",
+    "headline",
+    "averaged",
+    "trainer",
+)
 RUN_FIELDS = ("config_hash", "evaluated_epochs", "precision", "device", "processes", "numerics", "started_at")
 RESULT_FIELDS = ("majority_score", "total_parameters", "total_seconds")
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import platform
 import resource
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from glue_harness.config import InputError, Trainer
+from glue_harness.config import Trainer
+from glue_harness.errors import InputError
+
+GPU_POLL_SECONDS = 1.0
 
 
 class Environment(BaseModel):
@@ -30,15 +38,17 @@ def resolve_environment(trainer: Trainer) -> Environment:
     On CPU a run has one thread: the number of threads changes bits, and several runs fill the cores.
 
     Raises:
-        InputError: bf16 is demanded of hardware that does not have it.
+        InputError: bf16 is demanded of hardware that does not have it, or several processes share a run.
     """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise InputError(f"WORLD_SIZE={processes}: allowed is 1: a run is one process")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = trainer.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     elif precision == "bf16" and not has_bf16(device):
         raise InputError(f"trainer.precision=bf16: this {device} has no bf16; allowed is fp32 or auto")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     return Environment(
         device=device, precision=precision, threads=1 if device == "cpu" else None, processes=processes
     )
@@ -54,6 +64,32 @@ def has_bf16(device: str) -> bool:
 def runs_at_once() -> int:
     """Return how many runs a sweep keeps going on this machine: one a GPU, or one a core."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def take_gpu() -> Iterator[None]:
+    """Have one GPU, which no other run of this machine has, for oneself while inside, if there are several.
+
+    Has to be entered before CUDA starts. The kernel frees the GPU when its owner dies.
+    """
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible if len(visible) == count else [str(index) for index in range(count)]
+    with contextlib.ExitStack() as kept:
+        while count > 1 and not any(_lock_gpu(name, kept) for name in names):
+            time.sleep(GPU_POLL_SECONDS)
+        yield
+
+
+def _lock_gpu(name: str, kept: contextlib.ExitStack) -> bool:
+    path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{name}.lock")
+    lock = kept.enter_context(path.open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+    return True
 
 
 def describe() -> str:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from glue_harness.config import Config
+from glue_harness.data import TokenisedSplit
 from glue_harness.metrics import is_degenerate, score_parts
 from glue_harness.records import Epoch
 
 
 def read_epochs(
-    folder: Path, labels: np.ndarray, config: Config, history: list[dict[str, Any]]
+    folder: Path, dev: TokenisedSplit, config: Config, history: list[dict[str, Any]]
 ) -> list[Epoch]:
-    """Score every epoch from the logits on disk; `labels` (rows,) in the split's own order."""
+    """Score every epoch from the logits on disk, against `dev` in its own order."""
+    labels = np.asarray(dev.labels)  # (rows,)
     losses = {math.ceil(entry["epoch"]): entry["loss"] for entry in history if "loss" in entry}
     epochs = []
     for number, path in sorted(logits_files(folder).items()):
@@ -25,7 +27,7 @@ def read_epochs(
             Epoch(
                 epoch=number,
                 train_loss=losses.get(number),
-                metrics=score_parts(logits, labels, config.task),
+                metrics=score_parts(logits, labels, config.task, dev.parts),
                 degenerate=is_degenerate(logits, config.task),
             )
         )

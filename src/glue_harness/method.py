@@ -13,7 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from glue_harness.backbone import head_parameter
-from glue_harness.config import InputError, Method, Model, Trainer
+from glue_harness.config import Method, Model, Trainer
+from glue_harness.errors import InputError
 from glue_harness.records import Parameters
 from glue_harness.seeding import derive_seed
 

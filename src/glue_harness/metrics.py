@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -62,13 +62,18 @@ def predict(logits: np.ndarray, task: Task) -> np.ndarray:
     return logits.argmax(axis=1) if task.labels else logits[:, 0]
 
 
-def score_parts(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, dict[str, float | None]]:
-    """Return part of dev -> metric -> value for logits (rows, outputs) and labels (rows,)."""
+def score_parts(
+    logits: np.ndarray, labels: np.ndarray, task: Task, named_parts: Mapping[str, slice]
+) -> dict[str, dict[str, float | None]]:
+    """Return part of dev -> metric -> value for logits (rows, outputs) and labels (rows,).
+
+    The parts are `PARTS` and the task's own `named_parts` (MNLI's matched and mismatched).
+    """
     metric = GlueMetric(task.metrics, regression=not task.labels)
     predictions = predict(logits, task)
     return {
         part: metric.compute(predictions=predictions[rows], references=labels[rows])
-        for part, rows in PARTS.items()
+        for part, rows in (PARTS | dict(named_parts)).items()
     }
 
 

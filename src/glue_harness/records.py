@@ -24,9 +24,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glue_harness.config import Config, InputError
-from glue_harness.data import content_identity
+from glue_harness.config import Config
+from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
+from glue_harness.sources import content_identity
 
 SCHEMA_VERSION = 1
 NUMERICS = 1
@@ -101,12 +102,12 @@ class Epoch(_Strict):
 
 
 class Cost(_Strict):
-    """What the run took."""
+    """What the run took; a pace is known once an epoch has ended."""
 
     train_seconds: float
     eval_seconds: float
     total_seconds: float
-    train_examples_per_second: float
+    train_examples_per_second: float | None
     peak_memory_bytes: int
     truncated_share: float
 

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from glue_harness import evidence, sweep
-from glue_harness.config import InputError
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
+from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
 from glue_harness.records import (
     RECORD_NAME,
@@ -24,6 +24,7 @@ from glue_harness.records import (
     Provenance,
     RunRecord,
     Status,
+    claim,
     logits_path,
     write_atomically,
     write_record,
@@ -67,14 +68,27 @@ def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
         except InputError as error:
             refused.append(f"{place}{error}")
             continue
-        folder = runs_dir / record.identity.folder
-        if (folder / RECORD_NAME).exists():
+        if _write_run(record, committed, runs_dir / record.identity.folder):
+            restored += 1
+        else:
             present += 1
-            continue
+    planned = {(cell.identity.cell_hash, cell.identity.seed) for cell in plan.cells}
+    stray = sum(row["status"] in FINISHED for key, row in rows.items() if key not in planned)
+    if stray:
+        refused.append(
+            f"{results_folder / 'runs.csv'}: {stray} finished runs are not of this plan's configuration"
+        )
+    return Report(restored, present, refused)
+
+
+def _write_run(record: RunRecord, committed: evidence.Evidence, folder: Path) -> bool:
+    """Write a run's record and kept logits, unless it has a record or is being run; say whether."""
+    with claim(folder) as ours:
+        if not ours or (folder / RECORD_NAME).exists():
+            return False
         _write_logits(record, committed, folder)
         write_record(record, folder)  # last: a record says that its run is whole
-        restored += 1
-    return Report(restored, present, refused)
+        return True
 
 
 def _write_logits(record: RunRecord, committed: evidence.Evidence, folder: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import shutil
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +17,21 @@ import torch
 import transformers
 import yaml
 from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from glue_harness import hardware
-from glue_harness.backbone import load_backbone, load_tokenizer, weights_sha256
-from glue_harness.config import Config, InputError
-from glue_harness.data import RUN_SPLITS, TokenisedSplit, fingerprint, load_split, tokenise
+from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, weights_sha256
+from glue_harness.config import Config
+from glue_harness.data import TokenisedSplit, tokenise
+from glue_harness.errors import InputError
+from glue_harness.hardware import Environment
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
 from glue_harness.records import (
     Cost,
     Identity,
+    Parameters,
     Provenance,
     RunRecord,
     Status,
@@ -35,7 +42,8 @@ from glue_harness.records import (
     write_atomically,
     write_record,
 )
-from glue_harness.trainer import DivergedError, Outcome, fit
+from glue_harness.sources import fingerprint, join_dev, load_split, run_splits
+from glue_harness.trainer import CHECKPOINTS, Outcome, fit
 
 CODE_VERSION = code_version()
 """Commit and dirty flag of the code as it was imported: the tree may change while a sweep runs."""
@@ -48,52 +56,142 @@ class Ending(NamedTuple):
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a run has before it begins: the adapted model, its tokenised rows, and what they were made of."""
+
+    model: nn.Module
+    parameters: Parameters
+    train: TokenisedSplit
+    dev: TokenisedSplit
+    tokenizer: PreTrainedTokenizerBase
+    data_sha256: dict[str, str]
+    seconds: float
+
+
 def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
     """Bring the run to its end, unless it has ended well or another process is at it.
 
     A failure is recorded with its traceback. Input that cannot be used is not: nothing has begun.
 
     Raises:
-        InputError: naming field, value and what is allowed.
+        InputError: naming field, value and what is allowed; nothing has been written.
     """
-    build_adapter(config.method)  # a wrong argument fails here, before anything is written or loaded
+    folder = Path(config.runs_dir) / identity.folder
+    if (ended := _find_ending(folder)) is not None:
+        return ended
+    try:
+        prepared = _prepare(config, identity.environment)
+    except InputError:
+        raise
+    except Exception:
+        return record_failure(config, identity, traceback.format_exc())
+    with claim(folder) as ours:
+        if not ours:
+            return Ending("busy", f"{folder} is being run by another process")
+        return _find_ending(folder) or _attempt(config, identity, prepared, folder, show_progress)
+
+
+def check_inputs(configs: Sequence[Config]) -> None:
+    """Check once, before a sweep starts, all that its runs read: data, weights, constructor calls.
+
+    Raises:
+        InputError: what one of the runs would find out.
+    """
+    for config in {(c.task.name, c.data.name): c for c in configs}.values():
+        for split in run_splits(config.task):
+            load_split(config.data, config.task, split)
+    for config in {c.model.name: c for c in configs}.values():
+        check_weights(config.model)
+    for config in {c.method.label: c for c in configs}.values():
+        build_adapter(config.method)
+
+
+def record_failure(config: Config, identity: Identity, error: str) -> Ending:
+    """Record that a run failed, unless it has ended well or another process is at it."""
     folder = Path(config.runs_dir) / identity.folder
     with claim(folder) as ours:
         if not ours:
             return Ending("busy", f"{folder} is being run by another process")
-        record = read_record(folder)
-        if record is not None and record.status is not Status.FAILED:
-            return Ending("skipped", f"{folder} is {record.status}; nothing to do")
-        return _attempt(config, identity, folder, show_progress)
-
-
-def record_failure(config: Config, identity: Identity, error: str) -> Ending:
-    """Record that a run failed, unless it has a record of a better end."""
-    folder = Path(config.runs_dir) / identity.folder
-    record = read_record(folder)
-    if record is None or record.status is Status.FAILED:
+        if (ended := _find_ending(folder)) is not None:
+            return ended
         record = _begin_record(config, identity).model_copy(update={"error": error})
         write_record(record, folder)
-    return _ending(record, folder)
+    return _describe(record, folder)
 
 
-def _attempt(config: Config, identity: Identity, folder: Path, show_progress: bool) -> Ending:
+def _find_ending(folder: Path) -> Ending | None:
+    record = read_record(folder)
+    if record is None or record.status is Status.FAILED:
+        return None
+    return Ending("skipped", f"{folder} is {record.status}; nothing to do")
+
+
+def _describe(record: RunRecord, folder: Path) -> Ending:
+    last_line = (record.error or "").strip().rpartition("\n")[2]
+    return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
+
+
+def _prepare(config: Config, environment: Environment) -> Prepared:
+    """Load data and backbone and apply the method: all that can fail for its input does so here."""
+    begin = time.perf_counter()
+    _quieten_libraries()
+    if environment.threads is not None:
+        torch.set_num_threads(environment.threads)
+    build_adapter(config.method)  # a wrong argument fails before anything is loaded
+    tokenizer = load_tokenizer(config.model)
+    splits = {name: load_split(config.data, config.task, name) for name in run_splits(config.task)}
+    dev_rows, parts = join_dev(splits, config.task)
+    backbone = load_backbone(config.model, config.task, config.seed)
+    model, parameters = apply_method(backbone, config.model, config.method, config.seed)
+    return Prepared(
+        model=model,
+        parameters=parameters,
+        train=tokenise(splits["train"], config.task, tokenizer, config.trainer.max_length),
+        dev=tokenise(dev_rows, config.task, tokenizer, config.trainer.max_length, parts),
+        tokenizer=tokenizer,
+        data_sha256={name: fingerprint(rows, config.task) for name, rows in splits.items()},
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _attempt(
+    config: Config, identity: Identity, prepared: Prepared, folder: Path, show_progress: bool
+) -> Ending:
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     write_atomically(folder / "config.yaml", settings.encode())
     begun = _begin_record(config, identity)
     try:
-        record = _train(config, begun, folder, show_progress)
-    except InputError:
-        raise
+        record = _train(config, begun, prepared, folder, show_progress)
     except Exception:
         record = begun.model_copy(update={"error": traceback.format_exc()})
     write_record(record, folder)
-    return _ending(record, folder)
+    if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return _describe(record, folder)
 
 
-def _ending(record: RunRecord, folder: Path) -> Ending:
-    last_line = (record.error or "").strip().rpartition("\n")[2]
-    return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
+def _train(
+    config: Config, begun: RunRecord, prepared: Prepared, folder: Path, show_progress: bool
+) -> RunRecord:
+    """Train what is prepared; return `begun` with what came of it."""
+    begin = time.perf_counter()
+    model, train, dev, tokenizer = prepared.model, prepared.train, prepared.dev, prepared.tokenizer
+    outcome = fit(model, train, dev, config, tokenizer, begun.identity.environment, folder, show_progress)
+    if isinstance(model, PeftModel) and outcome.diverged is None:
+        model.save_pretrained(str(folder / "adapter"))
+    known = {"data_sha256": prepared.data_sha256, "weights_sha256": weights_sha256(config.model)}
+    return begun.model_copy(
+        update={
+            "status": Status.COMPLETE if outcome.diverged is None else Status.DIVERGED,
+            "majority_score": score_majority(np.asarray(train.labels), np.asarray(dev.labels), config.task),
+            "parameters": prepared.parameters,
+            "epochs": outcome.epochs,
+            "cost": _cost(outcome, prepared.seconds + time.perf_counter() - begin, train),
+            "provenance": begun.provenance.model_copy(update=known),
+            "error": outcome.diverged,
+        }
+    )
 
 
 def _begin_record(config: Config, identity: Identity) -> RunRecord:
@@ -120,39 +218,16 @@ def _begin_record(config: Config, identity: Identity) -> RunRecord:
     )
 
 
-def _train(config: Config, begun: RunRecord, folder: Path, show_progress: bool) -> RunRecord:
-    """Do the run: data, backbone, method, training; return `begun` with what came of it."""
-    begin = time.perf_counter()
-    _quieten_libraries()
-    environment = begun.identity.environment
-    if environment.threads is not None:
-        torch.set_num_threads(environment.threads)
-    task = config.task
-    tokenizer = load_tokenizer(config.model)
-    datasets = {split: load_split(config.data, task, split) for split in RUN_SPLITS}
-    train, dev = (tokenise(rows, task, tokenizer, config.trainer.max_length) for rows in datasets.values())
-    backbone = load_backbone(config.model, task, config.seed)
-    model, parameters = apply_method(backbone, config.model, config.method, config.seed)
-    provenance = begun.provenance.model_copy(
-        update={
-            "data_sha256": {split: fingerprint(rows, task) for split, rows in datasets.items()},
-            "weights_sha256": weights_sha256(config.model),
-        }
+def _cost(outcome: Outcome, total_seconds: float, train: TokenisedSplit) -> Cost:
+    seconds = outcome.train_seconds
+    return Cost(
+        train_seconds=seconds,
+        eval_seconds=outcome.eval_seconds,
+        total_seconds=total_seconds,
+        train_examples_per_second=outcome.examples_seen / seconds if seconds else None,
+        peak_memory_bytes=hardware.peak_memory_bytes(),
+        truncated_share=train.truncated_rows / len(train),
     )
-    known = {
-        "majority_score": score_majority(np.asarray(train.labels), np.asarray(dev.labels), task),
-        "parameters": parameters,
-        "provenance": provenance,
-    }
-    try:
-        outcome = fit(model, train, dev, config, tokenizer, environment, folder, show_progress)
-    except DivergedError as error:
-        return begun.model_copy(update=known | {"status": Status.DIVERGED, "error": str(error)})
-    if isinstance(model, PeftModel):
-        model.save_pretrained(str(folder / "adapter"))
-    cost = _cost(outcome, time.perf_counter() - begin, train)
-    finished = {"status": Status.COMPLETE, "epochs": outcome.epochs, "cost": cost}
-    return begun.model_copy(update=known | finished)
 
 
 def _quieten_libraries() -> None:
@@ -160,14 +235,3 @@ def _quieten_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-def _cost(outcome: Outcome, total_seconds: float, train: TokenisedSplit) -> Cost:
-    return Cost(
-        train_seconds=outcome.train_seconds,
-        eval_seconds=outcome.eval_seconds,
-        total_seconds=total_seconds,
-        train_examples_per_second=outcome.examples_seen / outcome.train_seconds,
-        peak_memory_bytes=hardware.peak_memory_bytes(),
-        truncated_share=train.truncated_rows / len(train),
-    )

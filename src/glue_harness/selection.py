@@ -75,7 +75,7 @@ def _summarise_cell(runs: list[Row], protocol: Protocol) -> Row:
         for status in (Status.DIVERGED.value, Status.FAILED.value, evidence.MISSING)
     }
     return {
-        **{name: runs[0][name] for name in (*ROW_KEY, "task", "headline")},
+        **{name: runs[0][name] for name in (*ROW_KEY, "task", "headline", "averaged")},
         **{name: _first_known(runs, name) for name in ("adapter_parameters", "head_parameters")},
         **{"planned": len(runs), "entered": len(scores)},
         "degenerate": sum(run["degenerate"] for run in runs),
@@ -93,12 +93,14 @@ def _first_known(runs: list[Row], name: str) -> Any:
 def average_tasks(summary: pd.DataFrame) -> pd.DataFrame:
     """Return, for each ROW_KEY, the mean over tasks of the statistic: columns ROW_KEY and `average`.
 
-    None unless the row has every task of the summary, each with all its planned runs.
+    Tasks that are not `averaged` (WNLI) stay out. None unless the row has every other task of the summary,
+    each with all its planned runs.
     """
-    tasks = summary["task"].nunique()
+    tasks = summary[summary["averaged"].astype(bool)]["task"].nunique()
     averages = []
     for cells in _group(evidence.list_rows(summary), ROW_KEY):
-        values = [cell["statistic"] for cell in cells if cell["statistic"] is not None]
-        average = stats.mean(values) if len(values) == tasks else None
+        counted = [cell["statistic"] for cell in cells if cell["averaged"]]
+        values = [value for value in counted if value is not None]
+        average = stats.mean(values) if len(values) == tasks > 0 else None
         averages.append({name: cells[0][name] for name in ROW_KEY} | {"average": average})
     return pd.DataFrame(averages, dtype=object)

@@ -14,7 +14,9 @@ import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from glue_harness.config import Config, InputError
+from glue_harness.config import Config
+from glue_harness.errors import InputError
+from glue_harness.hardware import take_gpu
 from glue_harness.records import Identity
 
 PRELOADED = ("glue_harness.run", "edora")
@@ -76,7 +78,8 @@ def _run_in_child(config: Config, identity: Identity, sender: Connection) -> Non
     try:
         with contextlib.suppress(OSError):  # a folder that cannot be written is run_once's to report
             _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
-        ending = run_once(config, identity, show_progress=False)
+        with take_gpu():
+            ending = run_once(config, identity, show_progress=False)
         sender.send(tuple(ending))
     except Exception as error:
         text = str(error) if isinstance(error, InputError) else traceback.format_exc()

@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from glue_harness.config import CONF, Config, InputError, enforce_schema, fill_in, input_errors
-from glue_harness.data import check_source
+from glue_harness.config import Config, enforce_schema, fill_in
+from glue_harness.errors import CONF, InputError, input_errors
 from glue_harness.hardware import resolve_environment
 from glue_harness.records import Identity, RunRecord, Status, find_records, identify, read_record
 
@@ -82,18 +82,11 @@ def plan(overrides: list[str]) -> Plan:
             for cell in _build_cells(fixed, axes):
                 cells.setdefault((cell.identity.config_hash, cell.identity.seed), cell)
         name = _results_name(base, fixed)
+    if not cells:
+        raise InputError(
+            f"only={_filters(base)}: no run of the grid has all of these; allowed is a part of it"
+        )
     return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
-
-
-def check_sources(cells: list[Cell]) -> None:
-    """Make sure before anything runs that the data of all cells are there.
-
-    Raises:
-        InputError: what is missing, as one run would find out.
-    """
-    tasks = {cell.config.task.name: cell.config for cell in cells}
-    for config in tasks.values():
-        check_source(config.data, config.task)
 
 
 @contextlib.contextmanager
@@ -173,7 +166,7 @@ def _results_name(base: Config, fixed: list[str]) -> str:
     """Name the results: the experiment, and whatever the command line put in the place of its own choices."""
     if base.experiment.name is None:
         return "sweep"
-    own = fill_in(_compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")]), {})
+    own = _compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")])
     replaced = [base.model.name] * (base.model.name != own.model.name)
     replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
     replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)

@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from glue_harness.config import CONF, Config, resolve
+from glue_harness.config import Config, resolve
 from glue_harness.entry import command_line
+from glue_harness.errors import CONF
 from glue_harness.hardware import resolve_environment
 from glue_harness.records import Identity, identify
 

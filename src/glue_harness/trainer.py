@@ -16,14 +16,16 @@ import transformers
 from torch import nn
 from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from glue_harness.callbacks import ProgressBar, Stopwatch
-from glue_harness.config import Config, InputError
+from glue_harness.config import Config
 from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
+from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
-from glue_harness.logits import read_epochs
+from glue_harness.logits import logits_files, read_epochs
 from glue_harness.method import parameter_groups
 from glue_harness.records import Epoch, logits_path
 from glue_harness.seeding import derive_seed
@@ -37,9 +39,10 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training leaves: every epoch's scores, and the seconds spent in training and in evaluation."""
+    """What training leaves: every epoch's scores, why it diverged if it did, and what it took."""
 
     epochs: list[Epoch]
+    diverged: str | None
     train_seconds: float
     eval_seconds: float
     examples_seen: int
@@ -57,23 +60,41 @@ def fit(
 ) -> Outcome:
     """Train `model`, going on from the last checkpoint in `folder`, and evaluate it after every epoch.
 
-    Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order.
-
-    Raises:
-        DivergedError: the loss or the logits became infinite or NaN.
+    Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order. A loss or
+    logits that are infinite or NaN end the training. The checkpoints are the caller's to drop.
     """
     trainer = build_trainer(model, train, dev, config, tokenizer, environment, folder)
     if show_progress:
         trainer.add_callback(ProgressBar(config))
-    checkpoints = folder / CHECKPOINTS
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoint = _last_checkpoint(folder)
+    _drop_logits_after(checkpoint, folder)
+    diverged = None
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except DivergedError as error:
+        diverged = str(error)
     return Outcome(
-        epochs=read_epochs(folder, np.asarray(dev.labels), config, trainer.state.log_history),
+        epochs=read_epochs(folder, dev, config, trainer.state.log_history),
+        diverged=diverged,
         train_seconds=trainer.stopwatch.train_seconds,
         eval_seconds=trainer.stopwatch.eval_seconds,
         examples_seen=trainer.stopwatch.examples_seen,
     )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    checkpoints = folder / CHECKPOINTS
+    return get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
+
+
+def _drop_logits_after(checkpoint: str | None, folder: Path) -> None:
+    """Remove logits of epochs that will be trained again: an attempt that ends early must not score them."""
+    done = 0.0
+    if checkpoint is not None:
+        done = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).epoch or 0.0
+    for epoch, path in logits_files(folder).items():
+        if epoch > done:
+            path.unlink()
 
 
 def build_trainer(
@@ -99,6 +120,10 @@ def build_trainer(
     )
     by_length = np.argsort(dev.lengths, kind="stable")  # (rows,): dev is evaluated from short to long
     arguments = training_arguments(config, environment, len(batches), micro, folder)
+    if arguments.n_gpu > 1:
+        raise InputError(
+            f"{arguments.n_gpu} GPUs are visible; allowed is one a run: set CUDA_VISIBLE_DEVICES"
+        )
     trainer = GlueTrainer(
         model=model,
         args=arguments,
@@ -115,7 +140,6 @@ def build_trainer(
     trainer.batches = batches
     trainer.compute_metrics = _logits_writer(folder, by_length, trainer)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(trainer.stopwatch)
     return trainer
 
 
@@ -195,8 +219,13 @@ class GlueTrainer(transformers.Trainer):
     batches: EpochBatches
 
     def __init__(self, **kwargs: Any) -> None:
-        self.stopwatch = Stopwatch()
         super().__init__(**kwargs)
+        self.add_callback(Stopwatch())
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """The watch that runs: a resume puts the checkpoint's in the place of the one we began with."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, Stopwatch))
 
     def get_train_dataloader(self) -> EpochLoader:
         """Return the loader of this process's micro-batches, left as it is by accelerate."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from glue_harness import aggregate, evidence, sweep
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.records import Status
 
 from .planned_runs import LAST, make_cell, make_plan, make_record, write_run

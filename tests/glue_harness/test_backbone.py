@@ -5,7 +5,7 @@ import torch
 
 from glue_harness import backbone as backbone_module
 from glue_harness.backbone import head_parameter, load_backbone, load_tokenizer, weights_sha256
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 

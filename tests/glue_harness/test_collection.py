@@ -7,7 +7,7 @@ import pytest
 from glue_harness import evidence
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_settings
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.evidence import list_rows
 from glue_harness.records import RECORD_NAME, Status
 

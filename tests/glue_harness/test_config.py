@@ -1,7 +1,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from glue_harness.config import CONF, InputError, choices, explain, max_rank, max_tokens
+from glue_harness.config import max_rank, max_tokens
+from glue_harness.errors import CONF, InputError, choices, explain
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,27 @@ def test_tuned_values_reach_fast_but_not_paper(build_config):
     paper = build_config(*tuned, "trainer=paper").trainer
     assert (fast.learning_rate, fast.head_learning_rate) == (0.25, 0.5)
     assert (paper.learning_rate, paper.head_learning_rate) == (1e-3, 1e-3)
+
+
+def test_a_file_in_conf_tuned_reaches_the_cell_it_is_named_for(build_config):
+    path = CONF / "tuned" / "tiny_roberta_edora_wnli.yaml"
+    path.write_text("learning_rate: 0.25\n")
+    try:
+        tuned = build_config("method=edora", "task=wnli", "trainer=fast").trainer
+        paper = build_config("method=edora", "task=wnli", "trainer=paper").trainer
+        other = build_config("method=edora", "task=rte", "trainer=fast").trainer
+    finally:
+        path.unlink()
+    assert (tuned.learning_rate, tuned.head_learning_rate) == (0.25, 1e-3)
+    assert (paper.learning_rate, other.learning_rate) == (1e-3, 1e-3)
+
+
+def test_paper_reports_the_last_epoch_and_uses_the_authors_svd(build_config):
+    paper, fast = (build_config("method=edora", f"trainer={name}") for name in ("paper", "fast"))
+    assert (paper.protocol.name, fast.protocol.name) == ("paper_last", "best_epoch")
+    assert paper.method.adapter["svd_algorithm"] == "randomized"
+    assert build_config("trainer=paper", "protocol=best_epoch").protocol.name == "best_epoch"
+    assert "svd_algorithm" not in build_config("method=lora", "trainer=paper").method.adapter
 
 
 def test_paper_is_the_authors_protocol(build_config):

@@ -7,7 +7,7 @@ import pytest
 from glue_harness import evidence
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.records import Status
 
 from .planned_runs import make_cell, make_plan, make_record, write_run

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glue_harness.backbone import load_backbone
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.method import apply_method, build_adapter, parameter_groups
 
 

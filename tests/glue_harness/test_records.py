@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
 from glue_harness.records import RECORD_NAME, claim, identify, read_record, write_atomically, write_record
 from glue_harness.run import record_failure

@@ -1,6 +1,6 @@
 import pytest
 
-from glue_harness.config import InputError
+from glue_harness.errors import InputError
 from glue_harness.records import Status, write_record
 from glue_harness.run import record_failure
 from glue_harness.sweep import plan
@@ -54,6 +54,15 @@ def test_bad_input_is_one_line(override, message):
     with pytest.raises(InputError, match=message) as caught:
         plan(overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_filters_that_leave_nothing_are_refused():
+    with pytest.raises(InputError, match="no run of the grid has all of these"):
+        plan(["experiment=glue_all", "only.method=[lora]", "only.rank=[32]"])
+
+
+def test_another_model_may_have_ranks_that_the_experiments_own_has_not():
+    assert plan(["experiment=demo", "model=roberta_base", "rank=512", "task=rte", "seed=1"]).cells
 
 
 def test_a_value_on_the_command_line_takes_an_axis_place():

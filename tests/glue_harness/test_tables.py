@@ -19,6 +19,11 @@ RUN = {
     "hardware": "Xeon @ 2.1GHz",
     "commit": "0123456789",
     "dirty": False,
+    "averaged": True,
+    "learning_rate": 2e-3,
+    "head_learning_rate": 3e-3,
+    "epochs": 5,
+    "numerics": 1,
 }
 
 
@@ -74,6 +79,22 @@ def test_golden_latex(rows):
 def test_golden_csv(rows):
     _, summary, averages = build(rows)
     assert tables.to_csv(summary, averages, PROTOCOL) == (GOLDEN / "table_main.csv").read_text()
+
+
+def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows):
+    wnli = make_runs("wnli", "full", [0.5, 0.5, 0.5], rank=None, averaged=False)
+    shown, average = cell_texts([*rows[:6], *wnli])[0][3:], cell_texts(rows[:6])[0][-1]
+    assert shown[2] == "50.0 ± 0.0"
+    assert shown[-1] == average
+
+
+def test_learning_rates_are_said_once_or_by_task(rows):
+    notes = tables.to_markdown(build(rows)[0])
+    assert "Full fine-tuning 0.002, 0.003, 5 epochs; LoRA (r=16) 0.002" in notes
+    for row in rows:
+        row["learning_rate"] = 1e-4 if row["task"] == "rte" else row["learning_rate"]
+    notes = tables.to_markdown(build(rows)[0])
+    assert "0.002, 0.003, 5 epochs on CoLA / 0.0001, 0.003, 5 epochs on RTE" in notes
 
 
 def cell_texts(rows):

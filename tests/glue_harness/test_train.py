@@ -52,7 +52,7 @@ def test_a_sweep_runs_what_is_left_in_children_and_gives_the_single_runs_bits(tm
     arguments = [*SMALL, "task=sst2,stsb", "method=full,edora", "rank=4"]
     sweep = command("-m", *arguments, f"runs_dir={tmp_path / 'sweep'}")
     assert sweep.returncode == 0, sweep.stderr
-    assert "4 runs, 0 done, 4 to do" in sweep.stderr
+    assert ": 4 runs, 0 done, 4 to do" in sweep.stderr
     assert "4 complete" in sweep.stderr
     again = command("-m", *arguments, f"runs_dir={tmp_path / 'sweep'}")
     assert again.returncode == 0
@@ -105,11 +105,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     others = [argument for argument in arguments if argument != "-m"]
     runs = [] if any(argument.startswith("runs_dir") for argument in others) else [f"runs_dir={tmp_path}"]
     result = command(*multirun, *SMALL, *runs, *others)
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("sweep: ")]
+    lines = result.stderr.splitlines()
     assert result.returncode == 2
     assert len(lines) == 1
     assert lines[0].startswith(message)
-    assert not list(tmp_path.rglob("record.json"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
@@ -165,7 +165,7 @@ def processes_naming(text):
     return [line for line in listed.splitlines() if text in line and line.split()[0] != mine]
 
 
-def wait_for(condition, seconds=120.0):
+def wait_for(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

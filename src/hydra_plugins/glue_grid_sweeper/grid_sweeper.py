@@ -44,11 +44,14 @@ class GridSweeper(Sweeper):
         """
         from glue_harness.console import announce, summarise, watch
         from glue_harness.supervise import SWEEPER_PID
-        from glue_harness.sweep import check_sources, plan
+        from glue_harness.sweep import plan
 
         planned = plan(arguments)
         todo = planned.unfinished()
-        check_sources(todo)
+        if todo:
+            from glue_harness.run import check_inputs
+
+            check_inputs([cell.config for cell in todo])
         announce(planned, todo)
         if not todo:
             return []
