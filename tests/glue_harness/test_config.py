@@ -12,7 +12,7 @@ from glue_harness.config import CONF, InputError, choices, explain, max_rank, ma
         ("rank=100000", "rank=100000: allowed is 1 to 64 for tiny_roberta"),
         ("seed=-1", "seed=-1: allowed is 0 to 4294967295"),
         ("task=colla", "task=colla: allowed is one of cola, mrpc, "),
-        ("model=bert", "model=bert: allowed is one of minilm, "),
+        ("model=bert", "model=bert: allowed is one of deberta_v2_xxlarge, "),
         ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
         ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
         ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
