@@ -8,20 +8,22 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -n auto
 empty :=
 space := $(empty) $(empty)
 comma := ,
-list = [$(subst $(space),$(comma),$(strip $(1)))]
+commas = $(subst $(space),$(comma),$(strip $(1)))
+list = [$(commas)]
 
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE_ROOT),data.root=$(GLUE_ROOT)) \
 	$(if $(TRAINER),trainer=$(TRAINER)) $(if $(PROTOCOL),protocol=$(PROTOCOL)) \
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))')
 
-.PHONY: help setup demo glue-all all-runs sweep tables restore test test-all lint clean
+.PHONY: help setup demo glue-all all-runs sweep tables restore params test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL; TASKS METHODS RANKS SEEDS filter a grid; EXPERIMENT; VENV"
+	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL; TASKS METHODS RANKS SEEDS filter a grid"
+	@echo "(in params METHODS and RANKS choose); EXPERIMENT; VENV"
 
 setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
 
@@ -51,6 +53,10 @@ tables: setup  ## write results/EXPERIMENT/ from its runs and committed evidence
 
 restore: setup  ## turn EXPERIMENT's committed evidence back into finished runs
 	@$(PYTHON) -m glue_harness.restore experiment=$(EXPERIMENT) $(OVERRIDES)
+
+params: setup  ## count what every method trains, without weights or network; MODEL may be a list
+	@$(PYTHON) -m glue_harness.params $(if $(MODEL),model=$(call commas,$(MODEL))) \
+		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

@@ -27,11 +27,13 @@ ROOMS = [
     "train",
 ]
 REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
+ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
 TRAINING_ONLY = {"backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
 HYDRA_ROOMS = {"errors", "config", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}
+LEVEL[ABOVE_BOTH] = len(ROOMS) + len(REPORTING)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -70,7 +72,7 @@ def test_training_and_reporting_meet_only_on_disk():
     reporting = {room for rooms in REPORTING for room in rooms.split()}
     for room in reporting:
         assert not rooms_of(HARNESS[room]) & TRAINING_ONLY, room
-    for room in set(HARNESS) - reporting:
+    for room in set(HARNESS) - reporting - {ABOVE_BOTH}:
         assert not rooms_of(HARNESS[room]) & reporting, room
 
 

@@ -56,6 +56,12 @@ def load_backbone(model: Model, task: Task, seed: int) -> PreTrainedModel:
     return backbone
 
 
+def outline_backbone(model: Model, task: Task) -> PreTrainedModel:
+    """Return the encoder with a head for `task` on the meta device: every shape, but no values."""
+    with torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(build_config(model, task), dtype=torch.float32)
+
+
 def build_config(model: Model, task: Task) -> PretrainedConfig:
     """Return the architecture's configuration with an output for each label, or one for a regression."""
     kwargs = dict(model.architecture)

@@ -31,7 +31,10 @@ class Weights:
 
 @dataclass
 class Model:
-    """A backbone: its weights, its architecture (so that counts need no network) and its named modules."""
+    """A backbone: its weights, its architecture (so that counts need no network) and its named modules.
+
+    `target_modules` begins with query and value, which some methods adapt alone.
+    """
 
     name: str = MISSING
     weights: Weights = field(default_factory=Weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -117,8 +118,20 @@ def _check_targets(adapted: nn.Module, model: Model, adapter: PeftConfig) -> Non
             raise InputError(
                 f"method.adapter.target_modules: {target} matches no layer of model={model.name}"
             )
-    if set(targets) == set(model.target_modules) and len(reached) != model.adapted_layers:
+    if set(targets) <= set(model.target_modules) and len(reached) != (
+        allowed := _count_layers(targets, model)
+    ):
         raise InputError(
             f"method.adapter.target_modules: {len(reached)} layers adapted; allowed for model={model.name} "
-            f"is {model.adapted_layers}"
+            f"is {allowed}"
         )
+
+
+def _count_layers(targets: Iterable[str], model: Model) -> int:
+    """Return how many layers these target modules of the model match, by ending; each module is as many."""
+    matched = [
+        module
+        for module in model.target_modules
+        if any(f".{module}".endswith(f".{target}") for target in targets)
+    ]
+    return model.adapted_layers // len(model.target_modules) * len(matched)

@@ -1,10 +1,18 @@
 import dataclasses
 
 import pytest
+import sentencepiece
 import torch
 
 from glue_harness import backbone as backbone_module
-from glue_harness.backbone import head_parameter, load_backbone, load_tokenizer, weights_sha256
+from glue_harness import miniature
+from glue_harness.backbone import (
+    head_parameter,
+    load_backbone,
+    load_tokenizer,
+    outline_backbone,
+    weights_sha256,
+)
 from glue_harness.errors import InputError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -19,6 +27,15 @@ def test_everything_is_float32_a_new_head_included(build_config, name):
     config = build_config(f"model={name}")
     model = load_backbone(config.model, config.task, seed=1)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["tiny_roberta", "tiny_deberta", "minilm"])
+def test_the_outline_has_the_backbones_shapes_and_no_values(build_config, name):
+    config = build_config(f"model={name}", "task=stsb")
+    outline = dict(outline_backbone(config.model, config.task).named_parameters())
+    assert all(parameter.is_meta for parameter in outline.values())
+    loaded = load_backbone(config.model, config.task, seed=1).named_parameters()
+    assert {n: p.shape for n, p in loaded} == {n: p.shape for n, p in outline.items()}
 
 
 @pytest.mark.parametrize(("task", "outputs"), [("mrpc", 2), ("stsb", 1)])
@@ -95,6 +112,65 @@ def test_tokenizer_marks_pairs_and_pads(build_config, name):
     assert pair[-1] == tokenizer.sep_token_id
     assert pair.count(tokenizer.sep_token_id) == (2 if name == "minilm" else 3)
     assert tokenizer.pad_token_id == config.model.architecture["pad_token_id"]
+
+
+@pytest.fixture(scope="session")
+def deberta_repository(tmp_path_factory):
+    """A folder with the files of microsoft/deberta-v3-base that make its tokenizer, trained on the miniature text."""
+    folder = tmp_path_factory.mktemp("deberta")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(miniature.corpus()),
+        model_prefix=str(folder / "spm"),
+        vocab_size=600,
+        num_threads=1,
+        minloglevel=2,
+        **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3},
+        **{"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+    )
+    (folder / "config.json").write_text('{"model_type": "deberta-v2"}')
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    return folder
+
+
+@pytest.fixture
+def deberta(build_config, deberta_repository):
+    """tiny_deberta with a tokenizer as DeBERTa's: sentencepiece, padding id 0."""
+    model = build_config("model=tiny_deberta", "model.architecture.pad_token_id=0").model
+    weights = dataclasses.replace(model.weights, source="hub", id=str(deberta_repository))
+    return model, load_tokenizer(dataclasses.replace(model, weights=weights, tokenizer="weights"))
+
+
+def test_debertas_tokenizer_splits_as_sentencepiece_does(deberta, deberta_repository):
+    _, tokenizer = deberta
+    assert type(tokenizer).__name__ == "DebertaV2Tokenizer"
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(deberta_repository / "spm.model"))
+    sentences = [*miniature.corpus()[:500], "", "two  spaces", " before", "after ", "Straße 你好"]
+    for sentence in sentences:
+        assert tokenizer(sentence, add_special_tokens=False)["input_ids"] == reference.encode(sentence)
+    assert tokenizer.unk_token_id in tokenizer("你好")["input_ids"]
+
+
+def test_debertas_tokenizer_marks_pairs_and_pads(deberta):
+    _, tokenizer = deberta
+    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the boat", "a dog"))
+    cls, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+    assert (pad, cls, sep, tokenizer.unk_token_id) == (0, 1, 2, 3)
+    assert tokenizer.mask_token_id == 600  # behind the vocabulary, as 128000 is in DeBERTa's own
+    pair = tokenizer("the boat", "a dog", padding="max_length", max_length=32)
+    ids = [cls, *first, sep, *second, sep]
+    assert pair["input_ids"] == ids + [pad] * (32 - len(ids))
+    assert pair["attention_mask"] == [1] * len(ids) + [0] * (32 - len(ids))
+
+
+def test_padding_does_not_change_what_deberta_says(deberta, build_config):
+    model, tokenizer = deberta
+    backbone = load_backbone(model, build_config().task, seed=1).eval()
+    short, long = (
+        tokenizer("the boat", "a dog", padding="max_length", max_length=n, return_tensors="pt")
+        for n in (16, 32)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(**short).logits, backbone(**long).logits, rtol=0, atol=1e-5)
 
 
 def test_miniature_tokenizer_is_the_same_every_time():

@@ -13,7 +13,7 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("rank=100000", "rank=100000: allowed is 1 to 64 for tiny_roberta"),
         ("seed=-1", "seed=-1: allowed is 0 to 4294967295"),
         ("task=colla", "task=colla: allowed is one of cola, mrpc, "),
-        ("model=bert", "model=bert: allowed is one of minilm, "),
+        ("model=bert", "model=bert: allowed is one of deberta_v2_xxlarge, "),
         ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
         ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
         ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
@@ -85,10 +85,19 @@ def test_paper_is_the_authors_protocol(build_config):
     assert (trainer.length_buckets, trainer.max_steps) == (False, None)
 
 
-def test_roberta_base_is_pinned(build_config):
-    weights = build_config("model=roberta_base").model.weights
-    assert weights.id == "FacebookAI/roberta-base"
-    assert weights.revision == "e2da8e2f811d1448a5b465c236feacd80ffbac7b"
+@pytest.mark.parametrize(
+    ("model", "repository", "revision"),
+    [
+        ("roberta_base", "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+        ("roberta_large", "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59"),
+        ("deberta_v3_base", "microsoft/deberta-v3-base", "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"),
+        ("deberta_v3_large", "microsoft/deberta-v3-large", "64a8c8eab3e352a784c658aef62be1662607476f"),
+        ("deberta_v2_xxlarge", "microsoft/deberta-v2-xxlarge", None),
+    ],
+)
+def test_models_of_the_hub_are_pinned(build_config, model, repository, revision):
+    weights = build_config(f"model={model}").model.weights
+    assert (weights.source, weights.id, weights.revision) == ("hub", repository, revision)
 
 
 def test_hub_data_is_pinned(build_config):
@@ -96,8 +105,9 @@ def test_hub_data_is_pinned(build_config):
 
 
 def test_limits_follow_from_the_architecture(build_config):
-    model = build_config("model=roberta_base").model
-    assert (max_rank(model), max_tokens(model)) == (768, 512)
+    for name, largest in (("roberta_base", 768), ("roberta_large", 1024), ("deberta_v2_xxlarge", 1536)):
+        model = build_config(f"model={name}").model
+        assert (max_rank(model), max_tokens(model)) == (largest, 512)
 
 
 def test_every_choice_of_a_group_composes(build_config):

@@ -3,9 +3,10 @@ import dataclasses
 import pytest
 import torch
 
-from glue_harness.backbone import load_backbone
-from glue_harness.errors import InputError
+from glue_harness.backbone import load_backbone, outline_backbone
+from glue_harness.errors import InputError, choices
 from glue_harness.method import apply_method, build_adapter, parameter_groups
+from glue_harness.sweep import plan
 
 
 def adapted(config, seed=1):
@@ -26,6 +27,73 @@ def test_adapter_counts_are_the_closed_forms(build_config, method, expected):
     _, parameters = adapted(build_config(f"method={method}", "rank=4"))
     assert (parameters.adapter, parameters.head) == (expected, HEAD)
     assert parameters.total == parameters.adapter + parameters.head
+
+
+def closed_forms(architecture, rank):
+    """Return what each method trains outside of the head, from the shapes of a layer's four target modules."""
+    hidden, inner = architecture["hidden_size"], architecture["intermediate_size"]
+    query = value = attention_output = (hidden, hidden)
+    sides = [query, value, attention_output, (hidden, inner)]  # (out, in)
+    outputs = sum(out for out, _ in sides)
+    lora = sum(rank * (out + in_) for out, in_ in sides)
+    edora = outputs + len(sides) * rank**2
+    layer = {
+        "head_only": 0,
+        "magnitude_only": outputs,
+        "lora": lora,
+        "lora_qv": 2 * rank * (hidden + hidden),
+        "dora": lora + outputs,
+        "edora": edora,
+        "edora_random": edora,
+        "lora_xs": len(sides) * rank**2,
+        "vera": 2 * (rank + hidden),
+        "ia3": 3 * hidden + inner,  # outputs of query and value, inputs of the two output layers
+    }
+    return {method: architecture["num_hidden_layers"] * count for method, count in layer.items()}
+
+
+METHODS = list(closed_forms(dict.fromkeys(("hidden_size", "intermediate_size", "num_hidden_layers"), 1), 1))
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_method_on_every_model_counts_as_its_closed_form(model):
+    for cell in plan([f"model={model}", f"method=full,{','.join(METHODS)}", "rank=5", "task=rte"]).cells:
+        architecture, method = cell.config.model.architecture, cell.identity.method
+        with torch.device("meta"):
+            backbone = outline_backbone(cell.config.model, cell.config.task)
+            _, parameters = apply_method(backbone, cell.config.model, cell.config.method, 1)
+        hidden = architecture["hidden_size"]
+        assert parameters.head == hidden * hidden + hidden + 2 * hidden + 2
+        expected = closed_forms(architecture, 5) | {"full": parameters.backbone}
+        assert parameters.adapter == expected[method], method
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_the_first_two_target_modules_are_query_and_value(build_config, model):
+    targets = build_config(f"model={model}", "trainer.max_length=8").model.target_modules
+    assert targets[:2] in (["query", "value"], ["query_proj", "value_proj"])
+
+
+def test_methods_without_a_rank_are_planned_once():
+    cells = plan(["model=tiny_roberta", "method=full,head_only,magnitude_only,ia3,lora_xs", "rank=4,8"]).cells
+    assert [cell.identity.label for cell in cells] == [
+        "full", "head_only", "magnitude_only", "ia3", "lora_xs_r4", "lora_xs_r8",
+    ]  # fmt: skip
+
+
+def test_head_only_trains_the_head_and_nothing_else(build_config):
+    config = build_config("method=head_only", "model=tiny_deberta")
+    model, parameters = adapted(config)
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"pooler", "classifier"}
+    assert (parameters.adapter, parameters.total) == (0, parameters.head)
+    groups = parameter_groups(model, config.model.head_modules, config.trainer)
+    assert [group["name"] for group in groups] == ["head"]
+
+
+def test_a_label_names_the_rank_that_the_adapter_has(build_config):
+    method = build_config("method=vera", "method.adapter.r=1024").method
+    assert (method.label, build_adapter(method).r) == ("vera_r1024", 1024)
 
 
 def test_full_trains_everything(build_config):
@@ -75,12 +143,22 @@ def test_targets_that_match_nothing_are_refused(build_config, targets):
     assert "\n" not in str(caught.value)
 
 
-def test_half_an_adapter_is_refused(build_config):
-    config = build_config("method=lora")
+@pytest.mark.parametrize(("method", "found", "allowed"), [("lora", 8, 16), ("lora_qv", 4, 8)])
+def test_half_an_adapter_is_refused(build_config, method, found, allowed):
+    config = build_config(f"method={method}")
     model = dataclasses.replace(config.model, adapted_layers=16)
     backbone = load_backbone(config.model, config.task, 1)
-    with pytest.raises(InputError, match="8 layers adapted; allowed for model=tiny_roberta is 16"):
+    message = f"{found} layers adapted; allowed for model=tiny_roberta is {allowed}"
+    with pytest.raises(InputError, match=message):
         apply_method(backbone, model, config.method, 1)
+
+
+def test_one_name_may_be_two_modules(build_config):
+    """PEFT matches by ending: `output.dense` is the attention's output, too."""
+    _, parameters = adapted(
+        build_config("method=lora", "method.adapter.target_modules=[output.dense]", "rank=4")
+    )
+    assert parameters.adapter == 2 * 4 * ((64 + 64) + (128 + 64))
 
 
 @pytest.mark.parametrize(
