@@ -69,7 +69,19 @@ def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group in {path.name for path in CONF.iterdir() if path.is_dir()}:
         return f"{group}={name}: allowed is one of {', '.join(choices(group))}"
+    if group.startswith("preset/"):
+        preset = group.partition("/")[2]
+        return f"preset={preset}: has nothing for {name}; allowed is {_list_preset(preset)}"
     return " ".join(str(error).split())
+
+
+def _list_preset(preset: str) -> str:
+    """Say for which <model>_<method> and tasks a preset has values."""
+    tasks: dict[str, list[str]] = {}
+    for name in choices(f"preset/{preset}"):
+        run, _, task = name.rpartition("_")
+        tasks.setdefault(run, []).append(task)
+    return ", ".join(f"{run} ({' '.join(names)})" for run, names in tasks.items())
 
 
 def _explain_key(error: ConfigKeyError | ConfigAttributeError) -> str:

@@ -166,8 +166,10 @@ def _results_name(base: Config, fixed: list[str]) -> str:
     """Name the results: the experiment, and whatever the command line put in the place of its own choices."""
     if base.experiment.name is None:
         return "sweep"
-    own = _compose([o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data")])
+    kept = [o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data", "preset")]
+    own = _compose(kept)
     replaced = [base.model.name] * (base.model.name != own.model.name)
     replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
     replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)
+    replaced += [o.partition("=")[2] for o in fixed if o.startswith("preset=")]
     return "-".join([base.experiment.name, *replaced])

@@ -1,0 +1,73 @@
+"""Experiments: the grid behind each published table."""
+
+import itertools
+import math
+
+from omegaconf import OmegaConf
+
+from glue_harness.errors import CONF
+from glue_harness.sweep import plan
+
+from .published_presets import SIX, normal, reference
+
+
+def read_grid(name):
+    return OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{name}.yaml").experiment.grid)
+
+
+def test_paper_grid_is_the_authors_grid():
+    """Counted from the grid: to compose all its cells takes minutes."""
+    (block,) = read_grid("paper_grid")
+    entry = reference()["hyperparameters"]["edora_code"]
+    for axis, name in (
+        ("rank", "ranks"),
+        ("method.adapter.init_std", "init_sigma"),
+        ("trainer.learning_rate", "lr"),
+        ("trainer.head_learning_rate", "cls_lr"),
+        ("seed", "seeds"),
+    ):
+        assert [normal(value) for value in block[axis]] == [normal(value) for value in entry[name]], axis
+    assert (block["method"], block["task"]) == (["edora"], SIX)
+    runs = math.prod(len(values) for values in block.values())
+    assert runs == int(entry["runs_per_task"]) * len(SIX) == 10_500
+
+
+def test_paper_grid_composes_under_the_authors_protocol():
+    """One of its 2,100 groups of seeds."""
+    planned = plan(
+        [
+            *("experiment=paper_grid", "only.task=[rte]", "only.rank=[25]"),
+            *(
+                "trainer.learning_rate=5e-3",
+                "trainer.head_learning_rate=1e-4",
+                "method.adapter.init_std=5e-6",
+            ),
+        ]
+    )
+    assert [(cell.identity.label, cell.identity.seed) for cell in planned.cells] == [
+        ("edora_r25", seed) for seed in range(1, 6)
+    ]
+    config = planned.cells[0].config
+    assert (config.trainer.name, config.protocol.name) == ("paper", "paper_last")
+    assert (config.trainer.learning_rate, config.trainer.head_learning_rate) == (5e-3, 1e-4)
+    assert config.method.adapter["init_std"] == 5e-6
+
+
+def test_rank_sweep_is_seven_ranks_six_tasks_five_seeds():
+    cells = plan(["experiment=rank_sweep"]).cells
+    of_edora = {(cell.identity.rank, cell.identity.task) for cell in cells if cell.identity.method == "edora"}
+    assert of_edora == set(itertools.product([4, 8, 12, 16, 20, 25, 32], SIX))
+    assert {cell.identity.seed for cell in cells} == {1, 2, 3, 4, 5}
+
+
+def test_init_ablation_is_the_same_runs_but_for_the_bases():
+    planned = plan(["experiment=init_ablation"])
+    bases = [cell.config.method.adapter["bases"] for cell in planned.cells]
+    assert [bases.count(choice) for choice in ("svd", "random")] == [30, 30]
+    shared = {
+        cell.identity.config_hash for cell in plan(["experiment=glue_all", "only.method=[edora]"]).cells
+    }
+    assert all(
+        (cell.identity.config_hash in shared) == (base == "svd")
+        for cell, base in zip(planned.cells, bases, strict=True)
+    )
