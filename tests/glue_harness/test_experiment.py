@@ -55,9 +55,16 @@ def test_paper_grid_composes_under_the_authors_protocol():
 
 def test_rank_sweep_is_seven_ranks_six_tasks_five_seeds():
     cells = plan(["experiment=rank_sweep"]).cells
-    of_edora = {(cell.identity.rank, cell.identity.task) for cell in cells if cell.identity.method == "edora"}
-    assert of_edora == set(itertools.product([4, 8, 12, 16, 20, 25, 32], SIX))
+    for method in ("edora", "lora_xs"):
+        found = {(cell.identity.rank, cell.identity.task) for cell in cells if cell.identity.method == method}
+        assert found == set(itertools.product([4, 8, 12, 16, 20, 25, 32], SIX))
     assert {cell.identity.seed for cell in cells} == {1, 2, 3, 4, 5}
+
+
+def test_full_nine_holds_every_task():
+    cells = plan(["experiment=full_nine"]).cells
+    assert {cell.identity.task for cell in cells} == {*SIX, "qqp", "mnli", "wnli"}
+    assert len(cells) == 4 * 9 * 5
 
 
 def test_init_ablation_is_the_same_runs_but_for_the_bases():

@@ -204,6 +204,12 @@ def test_what_a_preset_does_not_have_is_one_line(overrides, message):
 
 
 def test_an_experiments_results_under_a_preset_have_a_name_of_their_own():
-    small = ["experiment=rank_sweep", "only.task=[rte]", "only.rank=[4]", "only.seed=[1]"]
+    small = [
+        "experiment=rank_sweep",
+        "only.task=[rte]",
+        "only.rank=[4]",
+        "only.seed=[1]",
+        "only.method=[edora]",
+    ]
     assert plan(small).name == "rank_sweep"
     assert plan([*small, "preset=edora_code"]).name == "rank_sweep-edora_code"

@@ -21,7 +21,8 @@ def test_glue_all_is_six_tasks_and_five_seeds():
     planned = plan(["experiment=glue_all"])
     labels = {label for (label,) in axes(planned, "label")}
     assert labels == {
-        "full", "lora_r8", "lora_r16", "dora_r8", "dora_r16", "edora_r8", "edora_r16", "edora_r32",
+        "full", "head_only", "lora_qv_r8", "lora_r8", "lora_r16", "dora_r8", "dora_r16",
+        "lora_xs_r16", "edora_r8", "edora_r16", "edora_r32",
     }  # fmt: skip
     assert len(planned.cells) == len(labels) * 6 * 5
 
