@@ -54,7 +54,7 @@ def run_splits(task: Task) -> tuple[str, ...]:
 
 
 def fingerprint(dataset: Dataset, task: Task) -> str:
-    """Return the sha256 of a split's content: every row's texts and label, whatever file they came from."""
+    """Return the sha256 of a split's content: every row's texts and label (scores to three places)."""
     digest = hashlib.sha256()
     columns = [dataset[name] for name in task.text_columns]
     for *texts, label in zip(*columns, dataset["label"], strict=True):

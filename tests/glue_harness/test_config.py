@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -12,7 +14,7 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("rank=-1", "rank=-1: allowed is 1 to 64 for tiny_roberta"),
         ("rank=100000", "rank=100000: allowed is 1 to 64 for tiny_roberta"),
         ("seed=-1", "seed=-1: allowed is 0 to 4294967295"),
-        ("task=colla", "task=colla: allowed is one of cola, mrpc, "),
+        ("task=colla", "task=colla: allowed is one of cola, mnli, mrpc, "),
         ("model=bert", "model=bert: allowed is one of deberta_v2_xxlarge, "),
         ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
         ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
@@ -50,15 +52,13 @@ def test_tuned_values_reach_fast_but_not_paper(build_config):
     assert (paper.learning_rate, paper.head_learning_rate) == (1e-3, 1e-3)
 
 
-def test_a_file_in_conf_tuned_reaches_the_cell_it_is_named_for(build_config):
-    path = CONF / "tuned" / "tiny_roberta_edora_wnli.yaml"
-    path.write_text("learning_rate: 0.25\n")
-    try:
-        tuned = build_config("method=edora", "task=wnli", "trainer=fast").trainer
-        paper = build_config("method=edora", "task=wnli", "trainer=paper").trainer
-        other = build_config("method=edora", "task=rte", "trainer=fast").trainer
-    finally:
-        path.unlink()
+def test_a_file_in_conf_tuned_reaches_the_cell_it_is_named_for(build_config, tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "tuned" / "tiny_roberta_edora_wnli.yaml").write_text("learning_rate: 0.25\n")
+    monkeypatch.setattr("glue_harness.sweep.CONF", tmp_path / "conf")
+    tuned = build_config("method=edora", "task=wnli", "trainer=fast").trainer
+    paper = build_config("method=edora", "task=wnli", "trainer=paper").trainer
+    other = build_config("method=edora", "task=rte", "trainer=fast").trainer
     assert (tuned.learning_rate, tuned.head_learning_rate) == (0.25, 1e-3)
     assert (paper.learning_rate, other.learning_rate) == (1e-3, 1e-3)
 

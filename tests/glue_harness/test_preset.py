@@ -167,7 +167,7 @@ def planted_preset(tmp_path, monkeypatch):
     tuned = "learning_rate: 0.25\nhead_learning_rate: 0.5\n"
     (conf / "tuned" / "roberta_base_lora_mrpc.yaml").write_text(tuned)
     monkeypatch.setattr("glue_harness.sweep.CONF", conf)
-    monkeypatch.setattr("glue_harness.config.CONF", conf)
+    monkeypatch.setattr("glue_harness.errors.CONF", conf)
     return "planted"
 
 

@@ -17,7 +17,7 @@ def write_tsv(root: Path, config, split: str) -> Path:
     names = [*task.text_columns, "label"]
     path = root / task.tsv.folder / f"{split.replace('validation', 'dev')}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = [task.labels[label] if task.labels else f"{label:.3f}" for label in rows["label"]]
+    shown = [task.labels[label] if task.labels else repr(label) for label in rows["label"]]
     columns = [*(rows[name] for name in task.text_columns), shown]
     if task.tsv.positions:
         lines = [f"gj04\t{rows['label'][i]}\t\t{rows['sentence'][i]}" for i in range(len(rows))]
