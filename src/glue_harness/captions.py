@@ -20,6 +20,8 @@ METHODS = {
     "edora_random": "EDoRA, random bases",
     "head_only": "Head only",
     "magnitude_only": "Magnitude only",
+    "vera": "VeRA",
+    "ia3": "IA3",
 }
 TASKS = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B"}
 METRICS = {"matthews_correlation": "Matthews", "pearson": "Pearson", "spearman": "Spearman", "f1": "F1"}

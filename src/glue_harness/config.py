@@ -116,7 +116,10 @@ class Tuned:
 
 @dataclass
 class Trainer:
-    """The protocol of training. `batch_size` is global: accumulation and processes are derived from it."""
+    """The protocol of training. `batch_size` is global: accumulation and processes are derived from it.
+
+    Warm-up is a share of all optimiser steps, unless `warmup_steps` gives their number.
+    """
 
     name: str = MISSING
     epochs: int = MISSING
@@ -129,6 +132,7 @@ class Trainer:
     weight_decay: float = MISSING
     decay_magnitude: bool = MISSING
     warmup_share: float = MISSING
+    warmup_steps: int | None = None
     max_grad_norm: float = MISSING
     max_length: int = MISSING
     padding: str = MISSING
@@ -242,6 +246,8 @@ def check(config: Config) -> None:
     for name in ("weight_decay", "max_grad_norm"):
         require(getattr(trainer, name) >= 0, f"trainer.{name}", getattr(trainer, name), "0 or more")
     require(0 <= trainer.warmup_share < 1, "trainer.warmup_share", trainer.warmup_share, "0 to 1, 1 excluded")
+    warmup = trainer.warmup_steps
+    require(warmup is None or warmup >= 0, "trainer.warmup_steps", warmup, "0 or more, or null")
     require_one_of("trainer.precision", trainer.precision, ("auto", "bf16", "fp32"))
     require_one_of("trainer.padding", trainer.padding, ("batch", "max_length"))
     require_one_of("protocol.epoch", config.protocol.epoch, ("best", "last"))

@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from glue_harness.callbacks import ProgressBar, Stopwatch
 from glue_harness.config import Config
+from glue_harness.config import Trainer as Settings
 from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
@@ -179,7 +180,7 @@ def training_arguments(
         per_device_eval_batch_size=settings.eval_batch_size,
         gradient_accumulation_steps=accumulation,
         lr_scheduler_type="linear",
-        warmup_steps=int(settings.warmup_share * steps),  # rounded down, as the authors do; Trainer rounds up
+        warmup_steps=count_warmup_steps(settings, steps),
         max_grad_norm=settings.max_grad_norm,
         bf16=environment.precision == "bf16",
         use_cpu=environment.device == "cpu",
@@ -195,6 +196,11 @@ def training_arguments(
         disable_tqdm=True,
         report_to="none",
     )
+
+
+def count_warmup_steps(settings: Settings, steps: int) -> int:
+    """Return the warm-up in optimiser steps; a share is rounded down, as the authors do (Trainer rounds up)."""
+    return int(settings.warmup_share * steps) if settings.warmup_steps is None else settings.warmup_steps
 
 
 def sum_loss(

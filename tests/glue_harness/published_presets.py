@@ -61,6 +61,8 @@ def lora_repo(scripts):
                 values["model.architecture.cls_dropout"] = script["cls_dropout"]
             if "warmup_ratio" in script:
                 values["trainer.warmup_share"] = script["warmup_ratio"]
+            if "warmup_steps" in script:
+                values["trainer.warmup_steps"] = script["warmup_steps"]
             if script["fp16"] == "false":
                 values["trainer.precision"] = "fp32"
             yield "lora_repo", f"{model}_lora_qv_{task}", values
@@ -119,6 +121,7 @@ def deberta_repo(scripts):
                 "trainer.epochs": script["epochs"],
                 "trainer.batch_size": script["batch"],
                 "trainer.max_length": script["max_len"],
+                "trainer.warmup_steps": script["warmup_steps"],
                 **one_rate(script["lr"]),
             }
             yield "deberta_repo", f"{model}_full_{task}", values

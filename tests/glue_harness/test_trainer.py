@@ -21,9 +21,11 @@ from glue_harness.trainer import (
     CHECKPOINTS,
     build_optimizer,
     build_trainer,
+    count_warmup_steps,
     fit,
     micro_batch_size,
     sum_loss,
+    training_arguments,
 )
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)
@@ -108,6 +110,17 @@ def test_paper_has_the_authors_optimiser_and_schedule(build_config, tmp_path):
     assert rates == pytest.approx(expected)
     batch = next(iter(trainer.get_train_dataloader()))
     assert batch["input_ids"].shape == (32, 64)
+
+
+def test_warm_up_is_a_share_or_a_number_of_steps(build_config):
+    share, number, none = (
+        build_config("trainer.warmup_share=0.06", f"trainer.warmup_steps={steps}").trainer
+        for steps in ("null", 7, 0)
+    )
+    assert [count_warmup_steps(settings, 50) for settings in (share, number, none)] == [3, 7, 0]
+    config = build_config("trainer.warmup_steps=7")
+    arguments = training_arguments(config, CPU, 8, 8, Path("unused"))
+    assert arguments.warmup_steps == 7
 
 
 def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
