@@ -199,7 +199,7 @@ def training_arguments(
 
 
 def count_warmup_steps(settings: Settings, steps: int) -> int:
-    """Return the warm-up in optimiser steps; a share is rounded down, as the authors do (Trainer rounds up)."""
+    """Return the warm-up in optimiser steps; a share is rounded down, as in the authors' code, not up."""
     return int(settings.warmup_share * steps) if settings.warmup_steps is None else settings.warmup_steps
 
 
