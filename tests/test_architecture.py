@@ -10,11 +10,10 @@ SRC = Path(__file__).parents[1] / "src"
 # From the ground up. Rooms on one line may import those on the lines above, never each other's superiors.
 ROOMS = [
     "errors",
-    "config progress miniature",
-    "seeding tsv",
-    "sources data",
-    "hardware",
-    "records",
+    "config progress miniature claims",
+    "seeding content hardware",
+    "tsv records",
+    "sources data inventory grid",
     "metrics",
     "logits backbone",
     "method callbacks",
@@ -22,14 +21,16 @@ ROOMS = [
     "run",
     "supervise",
     "sweep",
+    "estimate",
+    "overview",
     "console",
     "entry",
-    "train",
+    "train plan status",
 ]
 REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
 TRAINING_ONLY = {"backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
-HYDRA_ROOMS = {"errors", "config", "sweep", "entry", "train"}
+HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}

@@ -1,9 +1,13 @@
-"""What watches a training: its time and its progress bar."""
+"""What watches a training: its time, its progress bar, its progress for those who look from elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
 import time
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -11,7 +15,11 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from glue_harness.config import Config
-from glue_harness.progress import open_bar
+from glue_harness.progress import Progress, clear_progress, open_bar, write_progress
+from glue_harness.records import hash_plan
+
+PROGRESS_SECONDS = 5.0
+"""How often a run says how far it is, at most: often enough to watch, seldom enough for a shared disk."""
 
 
 class Stopwatch(TrainerCallback, ExportableState):
@@ -74,3 +82,43 @@ class ProgressBar(TrainerCallback):
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+class ProgressFile(TrainerCallback):
+    """Keeps in the run's folder how far it is, while it trains. A full disk is not this file's to report."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.cell, self.seed, self.folder = hash_plan(config), config.seed, folder
+        self._first_step = 0
+        self._began = self._written = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say where the run starts or goes on."""
+        self._first_step, self._began = state.global_step, time.monotonic()
+        self._write(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say how far it is, now and then."""
+        if time.monotonic() - self._written >= PROGRESS_SECONDS:
+            self._write(state)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(OSError):
+            clear_progress(self.folder)
+
+    def _write(self, state: Any) -> None:
+        self._written = time.monotonic()
+        steps = state.global_step - self._first_step
+        pace = (self._written - self._began) / steps if steps else None
+        progress = Progress(
+            cell=self.cell,
+            seed=self.seed,
+            step=state.global_step,
+            steps=state.max_steps,
+            seconds_left=None if pace is None else pace * (state.max_steps - state.global_step),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        with contextlib.suppress(OSError):
+            write_progress(progress, self.folder)

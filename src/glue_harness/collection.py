@@ -11,7 +11,8 @@ import numpy as np
 from glue_harness import evidence
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
-from glue_harness.records import Identity, RunRecord, Status, find_records, logits_path
+from glue_harness.inventory import Inventory, take_inventory
+from glue_harness.records import Identity, RunRecord, Status, logits_path, read_record
 from glue_harness.sweep import Cell, Plan
 
 PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
@@ -39,11 +40,12 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
     """
     earlier = _index(evidence.read(results_folder))
     settings = describe_settings([cell.identity for cell in plan.cells])
+    inventory = take_inventory(runs_dir, {cell.config.model.name for cell in plan.cells})
     runs = []
     for cell in plan.cells:
         identity = cell.identity
         old = earlier.pop((identity.cell_hash, identity.seed), None)
-        found = _find_run(cell, runs_dir, old) or Run({"status": MISSING}, [], {})
+        found = _find_run(cell, inventory, old) or Run({"status": MISSING}, [], {})
         names = _planned_columns(cell, settings[identity.cell_hash])
         place = {name: names[name] for name in ("model", "task", "label", "cell", "seed")}
         row = {"headline": cell.config.task.headline} | found.row | names
@@ -89,10 +91,10 @@ def _index(earlier: Evidence | None) -> dict[tuple[str, int], Run]:
     }
 
 
-def _find_run(cell: Cell, runs_dir: Path, old: Run | None) -> Run | None:
+def _find_run(cell: Cell, inventory: Inventory, old: Run | None) -> Run | None:
     """Return the run from its best record of today's numerics, unless earlier evidence is better."""
-    everything = find_records(cell.identity, runs_dir)
-    found = [pair for pair in everything if pair[1].identity.numerics == cell.identity.numerics]
+    folders = [found.folder for found in inventory.find(cell.key)]
+    found = [(folder, record) for folder in folders if (record := read_record(folder)) is not None]
     if not found:
         return old
     # Sorts are stable: among equals the newest, of this machine's own environment first.

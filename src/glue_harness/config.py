@@ -47,7 +47,7 @@ class Model:
 
 @dataclass
 class Split:
-    """A published split: its number of rows and the fingerprint of its content (`data.fingerprint`)."""
+    """A published split: its number of rows and the fingerprint of its content (`content.fingerprint`)."""
 
     rows: int = MISSING
     sha256: str | None = None
@@ -215,14 +215,16 @@ def enforce_schema(composed: DictConfig) -> DictConfig:
 
 
 def fill_in(template: DictConfig, values: dict[str, Any]) -> Config:
-    """Resolve a configuration with top-level `values` set, far faster than composing it anew for each.
+    """Resolve a configuration with `values` set by dotted name, far faster than composing it anew for each.
+
+    The values stay set in `template`.
 
     Raises:
         InputError: a value of the wrong type or outside its range.
     """
     with input_errors():
         for name, value in values.items():
-            template[name] = value
+            OmegaConf.update(template, name, value)
         config = OmegaConf.to_object(template)
     assert isinstance(config, Config)
     check(config)

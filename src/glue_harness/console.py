@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import sys
 import threading
 from collections import Counter
@@ -12,44 +11,25 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from glue_harness.estimate import estimate
 from glue_harness.hardware import runs_at_once
+from glue_harness.inventory import ENDED, Inventory
+from glue_harness.overview import describe_time
 from glue_harness.progress import open_bar
 from glue_harness.records import RECORD_NAME, Status
 from glue_harness.sweep import Cell, Plan
 
-POLL_SECONDS = 1.0
+POLLS_PER_SECOND = 1000.0
+"""Records that are looked for in a second, at most: a look at a shared file system costs its server."""
 
 
-def announce(plan: Plan, todo: Sequence[Cell]) -> None:
+def announce(plan: Plan, todo: Sequence[Cell], inventory: Inventory) -> None:
     """Say how many runs there are, how many are done, and how long the rest may take."""
-    done = len(plan.cells) - len(todo)
+    ended = sum(inventory.state(cell.key) in ENDED for cell in plan.cells)
     where = Path(plan.config.runs_dir).resolve()
-    text = f"{plan.name} in {where}: {len(plan.cells)} runs, {done} done, {len(todo)} to do"
-    print(f"{text}; nothing to run" if not todo else f"{text}; {_estimate(plan, todo)}", file=sys.stderr)
-
-
-def _estimate(plan: Plan, todo: Sequence[Cell]) -> str:
-    """Estimate the time left from the medians of like runs that are done, at this machine's pace."""
-    measured: dict[tuple[str, str], list[float]] = {}
-    for cell in plan.cells:
-        record = cell.record()
-        if record is not None and record.cost is not None:
-            key = (cell.identity.model, cell.identity.task)
-            measured.setdefault(key, []).append(record.cost.total_seconds)
-    like = {key: statistics.median(seconds) for key, seconds in measured.items()}
-    known = [like.get((cell.identity.model, cell.identity.task)) for cell in todo]
-    if not any(known):
-        return "no like run is done yet to estimate the time from"
-    typical = statistics.mean(seconds for seconds in known if seconds)
-    total = sum(seconds or typical for seconds in known) / min(runs_at_once(), len(todo))
-    return f"about {format_duration(total)} at {runs_at_once()} at once"
-
-
-def format_duration(seconds: float) -> str:
-    """Write seconds as a person would: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    text = f"{plan.name} in {where}: {len(plan.cells)} runs, {ended} done, {len(todo)} to do"
+    time_left = describe_time(estimate(todo, inventory), runs_at_once()) if todo else "nothing to run"
+    print(f"{text}; {time_left}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -59,7 +39,7 @@ def watch(todo: Sequence[Cell]) -> Iterator[None]:
     waiting = {cell.folder / RECORD_NAME: _changed(cell) for cell in todo}
 
     def poll(bar: tqdm) -> None:
-        while not stop.wait(POLL_SECONDS):
+        while not stop.wait(max(1.0, len(waiting) / POLLS_PER_SECOND)):
             for path, before in list(waiting.items()):
                 if path.exists() and path.stat().st_mtime_ns != before:
                     del waiting[path]

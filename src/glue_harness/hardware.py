@@ -1,4 +1,7 @@
-"""What this machine is, as far as it can change a result or explain a time."""
+"""What this machine is, as far as it can change a result or explain a time.
+
+torch is imported where it is asked: it takes seconds, and a plan only needs the names.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from glue_harness.config import Trainer
 from glue_harness.errors import InputError
 
 GPU_POLL_SECONDS = 1.0
+GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
+"""Files in /dev of the drivers that torch may find a GPU behind: NVIDIA, AMD, and either within Windows."""
 
 
 class Environment(BaseModel):
@@ -40,6 +44,8 @@ def resolve_environment(trainer: Trainer) -> Environment:
     Raises:
         InputError: bf16 is demanded of hardware that does not have it, or several processes share a run.
     """
+    import torch
+
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise InputError(f"WORLD_SIZE={processes}: allowed is 1: a run is one process")
@@ -56,6 +62,8 @@ def resolve_environment(trainer: Trainer) -> Environment:
 
 def has_bf16(device: str) -> bool:
     """Say whether `device` multiplies bf16 in hardware, not by emulation."""
+    import torch
+
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -63,7 +71,16 @@ def has_bf16(device: str) -> bool:
 
 def runs_at_once() -> int:
     """Return how many runs a sweep keeps going on this machine: one a GPU, or one a core."""
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return count_gpus() or len(os.sched_getaffinity(0))
+
+
+def count_gpus() -> int:
+    """Return the number of GPUs that torch sees here; without a driver it need not be asked."""
+    if not any(Path("/dev", name).exists() for name in GPU_DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 @contextlib.contextmanager
@@ -72,7 +89,7 @@ def take_gpu() -> Iterator[None]:
 
     Has to be entered before CUDA starts. The kernel frees the GPU when its owner dies.
     """
-    count = torch.cuda.device_count()
+    count = count_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == count else [str(index) for index in range(count)]
     with contextlib.ExitStack() as kept:
@@ -94,6 +111,8 @@ def _lock_gpu(name: str, kept: contextlib.ExitStack) -> bool:
 
 def describe() -> str:
     """Name the processor or GPU that the run's times were measured on."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
@@ -104,6 +123,8 @@ def describe() -> str:
 
 def peak_memory_bytes() -> int:
     """Return the peak memory of this process so far: allocated on the GPU, or resident on CPU, in bytes."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

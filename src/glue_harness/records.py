@@ -7,17 +7,13 @@ change the result and nothing else, so the same configuration is the same folder
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import dataclasses
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,16 +21,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glue_harness.config import Config
+from glue_harness.content import content_identity
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
-from glue_harness.sources import content_identity
 
 SCHEMA_VERSION = 1
 NUMERICS = 1
 """Bumped whenever a change of code moves numbers: runs before and after never share a folder."""
 
 RECORD_NAME = "record.json"
-LOCK_NAME = ".lock"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
 
 
@@ -66,7 +61,7 @@ class Identity(_Strict):
     @property
     def cell_hash(self) -> str:
         """The hash of what was planned, the seed apart: the same on every machine and for every numerics."""
-        return _hash(self.planned)
+        return hash_planned(self.planned)
 
     @property
     def config_hash(self) -> str:
@@ -125,7 +120,10 @@ class Provenance(_Strict):
 
 
 class RunRecord(_Strict):
-    """Everything the tables may use of one run."""
+    """Everything the tables may use of one run.
+
+    `attempts` says how often its training was begun, interrupted attempts included: 0 if it failed before.
+    """
 
     schema_version: int = SCHEMA_VERSION
     status: Status
@@ -137,30 +135,44 @@ class RunRecord(_Strict):
     cost: Cost | None
     provenance: Provenance
     error: str | None
+    attempts: int = 1
+
+
+def hash_plan(config: Config) -> str:
+    """Return the cell hash of the run that `config` describes: `Identity.cell_hash`, without a machine."""
+    return hash_planned(_describe_plan(config))
 
 
 def identify(config: Config, environment: Environment) -> Identity:
     """Return the identity of the run that `config` describes on a machine that gives it `environment`."""
-    adapter = config.method.adapter or {}
-    planned = {
-        "model": _without(dataclasses.asdict(config.model), "name"),
-        "task": {"text_columns": config.task.text_columns, "labels": config.task.labels},
-        "data": content_identity(config.data, config.task),
-        "train_backbone": config.method.train_backbone,
-        "adapter": copy.deepcopy(config.method.adapter),
-        "trainer": _without(dataclasses.asdict(config.trainer), "name"),
-    }
     return Identity(
         model=config.model.name,
         task=config.task.name,
         method=config.method.name,
         label=config.method.label,
-        rank=adapter.get("r"),
+        rank=(config.method.adapter or {}).get("r"),
         seed=config.seed,
-        planned=planned,
+        planned=copy.deepcopy(_describe_plan(config)),
         environment=environment,
         numerics=NUMERICS,
     )
+
+
+def hash_planned(planned: dict[str, Any]) -> str:
+    """Return the cell hash of planned values."""
+    return _hash(planned)
+
+
+def _describe_plan(config: Config) -> dict[str, Any]:
+    """Return everything in conf/ that can change a run's result, the seed apart: views, not copies."""
+    return {
+        "model": _without(vars(config.model), "name") | {"weights": vars(config.model.weights)},
+        "task": {"text_columns": config.task.text_columns, "labels": config.task.labels},
+        "data": content_identity(config.data, config.task),
+        "train_backbone": config.method.train_backbone,
+        "adapter": config.method.adapter,
+        "trainer": _without(vars(config.trainer), "name"),
+    }
 
 
 def write_record(record: RunRecord, folder: Path) -> None:
@@ -180,6 +192,8 @@ def read_record(folder: Path) -> RunRecord | None:
         plain = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); allowed is a run record") from error
     except ValueError as error:
         raise InputError(f"{path}: not a run record ({error}); allowed is what this harness wrote") from error
     version = plain.get("schema_version") if isinstance(plain, dict) else None
@@ -193,47 +207,9 @@ def read_record(folder: Path) -> RunRecord | None:
         raise InputError(f"{path}: {where}: {first['msg']}") from error
 
 
-def find_records(identity: Identity, runs_dir: Path) -> Iterator[tuple[Path, RunRecord]]:
-    """Yield folder and record of a planned run under every environment and numerics that ran it.
-
-    Raises:
-        InputError: a record there cannot be read.
-    """
-    siblings = runs_dir / identity.model / identity.task / identity.label
-    for folder in sorted(siblings.glob(f"*/seed{identity.seed}")):
-        record = read_record(folder)
-        if record is not None and record.identity.cell_hash == identity.cell_hash:
-            yield folder, record
-
-
 def logits_path(folder: Path, epoch: int) -> Path:
     """Return where the dev logits of an epoch (1, 2, …) lie in a run's folder."""
     return folder / "logits" / f"epoch_{epoch}.npy"
-
-
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Own a run's folder while inside, if no other process does: yields whether it is ours.
-
-    The kernel frees the lock when its owner dies, however it dies.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_NAME).open("w")
-    except OSError as error:
-        raise InputError(
-            f"runs_dir: {folder} cannot be written ({error.strerror}); allowed is a writable folder"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

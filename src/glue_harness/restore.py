@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from glue_harness import evidence, sweep
+from glue_harness.claims import claim
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
@@ -24,7 +25,6 @@ from glue_harness.records import (
     Provenance,
     RunRecord,
     Status,
-    claim,
     logits_path,
     write_atomically,
     write_record,

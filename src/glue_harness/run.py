@@ -22,7 +22,9 @@ from transformers import PreTrainedTokenizerBase
 
 from glue_harness import hardware
 from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, weights_sha256
+from glue_harness.claims import begin_attempt, claim, count_attempts
 from glue_harness.config import Config
+from glue_harness.content import fingerprint, run_splits
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
@@ -35,14 +37,13 @@ from glue_harness.records import (
     Provenance,
     RunRecord,
     Status,
-    claim,
     code_version,
     package_versions,
     read_record,
     write_atomically,
     write_record,
 )
-from glue_harness.sources import fingerprint, join_dev, load_split, run_splits
+from glue_harness.sources import join_dev, load_split
 from glue_harness.trainer import CHECKPOINTS, Outcome, fit
 
 CODE_VERSION = code_version()
@@ -115,7 +116,7 @@ def record_failure(config: Config, identity: Identity, error: str) -> Ending:
             return Ending("busy", f"{folder} is being run by another process")
         if (ended := _find_ending(folder)) is not None:
             return ended
-        record = _begin_record(config, identity).model_copy(update={"error": error})
+        record = _begin_record(config, identity, count_attempts(folder)).model_copy(update={"error": error})
         write_record(record, folder)
     return _describe(record, folder)
 
@@ -160,7 +161,7 @@ def _attempt(
 ) -> Ending:
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     write_atomically(folder / "config.yaml", settings.encode())
-    begun = _begin_record(config, identity)
+    begun = _begin_record(config, identity, begin_attempt(folder))
     try:
         record = _train(config, begun, prepared, folder, show_progress)
     except Exception:
@@ -194,7 +195,7 @@ def _train(
     )
 
 
-def _begin_record(config: Config, identity: Identity) -> RunRecord:
+def _begin_record(config: Config, identity: Identity, attempts: int) -> RunRecord:
     """Return a run's record before anything is known of it: failed, until it is not."""
     provenance = Provenance(
         commit=CODE_VERSION[0],
@@ -215,6 +216,7 @@ def _begin_record(config: Config, identity: Identity) -> RunRecord:
         cost=None,
         provenance=provenance,
         error=None,
+        attempts=attempts,
     )
 
 

@@ -7,7 +7,6 @@ TSV folders of the GLUE download; `miniature` is made by code. None of them exec
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +16,9 @@ from datasets import ClassLabel, Dataset, concatenate_datasets
 
 from glue_harness import miniature
 from glue_harness.config import Data, Task
+from glue_harness.content import UNLABELLED, fingerprint
 from glue_harness.errors import InputError
-from glue_harness.tsv import UNLABELLED, read_tsv, tsv_path
+from glue_harness.tsv import read_tsv, tsv_path
 
 HUB_DATASET = "nyu-mll/glue"
 HUB_TIMEOUT_SECONDS = 3.0
@@ -46,43 +46,6 @@ def join_dev(splits: Mapping[str, Dataset], task: Task) -> tuple[Dataset, dict[s
         parts[name.removeprefix("validation_")] = slice(start, start + len(splits[name]))
         start += len(splits[name])
     return concatenate_datasets([splits[name] for name in task.dev]), parts if len(parts) > 1 else {}
-
-
-def run_splits(task: Task) -> tuple[str, ...]:
-    """Return the splits that a run reads."""
-    return ("train", *task.dev)
-
-
-def fingerprint(dataset: Dataset, task: Task) -> str:
-    """Return the sha256 of a split's content: every row's texts and label (scores to three places)."""
-    digest = hashlib.sha256()
-    columns = [dataset[name] for name in task.text_columns]
-    for *texts, label in zip(*columns, dataset["label"], strict=True):
-        shown = "" if label == UNLABELLED else task.labels[label] if task.labels else f"{label:.3f}"
-        digest.update("\x1f".join([*texts, shown]).encode() + b"\x1e")
-    return digest.hexdigest()
-
-
-def content_identity(data: Data, task: Task) -> dict[str, str]:
-    """Return what a run's data are, split by split, without reading published files.
-
-    The published fingerprint stands for `hub` and `local` alike, since loading checks it; a split whose
-    fingerprint is not known is named by its number of rows. `miniature` is generated and hashed.
-    """
-    if data.name == "miniature":
-        return _miniature_identity(task.name, tuple(task.text_columns), tuple(task.labels), tuple(task.dev))
-    published = {name: task.splits[name] for name in run_splits(task)}
-    return {name: split.sha256 or f"{split.rows} rows" for name, split in published.items()}
-
-
-@functools.cache
-def _miniature_identity(
-    name: str, columns: tuple[str, ...], labels: tuple[str, ...], dev: tuple[str, ...]
-) -> dict[str, str]:
-    task = Task(name=name, text_columns=list(columns), labels=list(labels), dev=list(dev))
-    return {
-        split: fingerprint(load_split(Data("miniature"), task, split), task) for split in run_splits(task)
-    }
 
 
 def _read_parquet(path: Path) -> Dataset:

@@ -1,47 +1,53 @@
-"""From an experiment's grid to its cells, to what is left to run, to runs in fresh child processes."""
+"""From an experiment's grid to its cells, and to what is left of them to run."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
-from glue_harness.config import Config, enforce_schema, fill_in
+from glue_harness.config import Config, fill_in
 from glue_harness.errors import CONF, InputError, input_errors
-from glue_harness.hardware import resolve_environment
-from glue_harness.records import Identity, RunRecord, Status, find_records, identify, read_record
+from glue_harness.grid import as_overrides, compose_config, expand_block
+from glue_harness.inventory import ENDED, Inventory, Key, take_inventory
+from glue_harness.records import Identity, RunRecord, identify, read_record
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned run: the overrides that select it, its resolved configuration and its identity."""
+    """One planned run: the overrides that select it, its resolved configuration and its cell hash."""
 
     overrides: tuple[str, ...]
     config: Config
-    identity: Identity
+    cell_hash: str
+
+    @property
+    def key(self) -> Key:
+        """The planned run, on whatever machine."""
+        return self.cell_hash, self.config.seed
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The run as this machine makes it. What the machine is takes seconds to find out, once."""
+        from glue_harness.hardware import resolve_environment
+
+        return identify(self.config, resolve_environment(self.config.trainer))
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """The run's folder on this machine."""
         return Path(self.config.runs_dir) / self.identity.folder
 
     def record(self) -> RunRecord | None:
         """Return the record of the run as this machine makes it, or None."""
         return read_record(self.folder)
-
-    def is_finished(self) -> bool:
-        """Say whether the planned run has come to an end: in any environment, at the same numerics."""
-        found = find_records(self.identity, Path(self.config.runs_dir))
-        same = (record for _, record in found if record.identity.numerics == self.identity.numerics)
-        return any(record.status is not Status.FAILED for record in same)
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,19 @@ class Plan:
     config: Config
     cells: list[Cell]
 
+    def take_inventory(self) -> Inventory:
+        """Read what there is of the planned runs, and of others of their models.
+
+        Raises:
+            InputError: a record cannot be read.
+        """
+        models = {cell.config.model.name for cell in self.cells}
+        return take_inventory(Path(self.config.runs_dir), models)
+
     def unfinished(self) -> list[Cell]:
         """Return the cells that have not come to an end, failed ones included."""
-        return [cell for cell in self.cells if not cell.is_finished()]
-
-
-VARIED = ("rank", "seed")
-"""Axes that choose no file of conf/: a configuration is composed once and filled in with their values."""
+        inventory = self.take_inventory()
+        return [cell for cell in self.cells if inventory.state(cell.key) not in ENDED]
 
 
 def plan(overrides: list[str]) -> Plan:
@@ -73,14 +85,16 @@ def plan(overrides: list[str]) -> Plan:
     """
     with _composer(), input_errors():
         fixed, swept = _split_overrides(overrides)
-        base = fill_in(_compose([*fixed, *_as_overrides({axis: v[0] for axis, v in swept.items()})]), {})
+        first = as_overrides({axis: values[0] for axis, values in swept.items()})
+        base = fill_in(compose_config([*fixed, *first]), {})
+        _check_grid(base, fixed)
         _check_filters(base)
         named = {override.partition("=")[0] for override in fixed}
-        cells: dict[tuple[str, int], Cell] = {}
+        cells: dict[Key, Cell] = {}
         for block in base.experiment.grid or [{}]:
             axes = {axis: v for axis, v in _filter_block(block, base).items() if axis not in named} | swept
-            for cell in _build_cells(fixed, axes):
-                cells.setdefault((cell.identity.config_hash, cell.identity.seed), cell)
+            for cell in (Cell(*run) for run in expand_block(fixed, axes)):
+                cells.setdefault(cell.key, cell)
         name = _results_name(base, fixed)
     if not cells:
         raise InputError(
@@ -110,33 +124,6 @@ def _split_overrides(overrides: list[str]) -> tuple[list[str], dict[str, list[An
     return fixed, swept
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    return enforce_schema(compose("config", overrides))
-
-
-def _as_overrides(assignment: dict[str, Any]) -> list[str]:
-    return [f"{axis}={'null' if value is None else value}" for axis, value in assignment.items()]
-
-
-def _build_cells(fixed: list[str], axes: dict[str, Any]) -> Iterator[Cell]:
-    """Yield the cells of one block, in the order of its product."""
-    templates: dict[tuple[str, ...], DictConfig] = {}
-    for assignment in _product(axes):
-        varied = {axis: assignment[axis] for axis in VARIED if axis in assignment}
-        chosen = (*fixed, *_as_overrides({a: v for a, v in assignment.items() if a not in varied}))
-        if chosen not in templates:
-            templates[chosen] = _compose(list(chosen))
-        config = fill_in(templates[chosen], varied)
-        identity = identify(config, resolve_environment(config.trainer))
-        yield Cell((*chosen, *_as_overrides(varied)), config, identity)
-
-
-def _product(axes: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    values = [value if isinstance(value, list) else [value] for value in axes.values()]
-    for combination in itertools.product(*values):
-        yield dict(zip(axes, combination, strict=True))
-
-
 def _filters(config: Config) -> dict[str, list[Any]]:
     return {axis: values for axis, values in vars(config.only).items() if values}
 
@@ -148,6 +135,17 @@ def _filter_block(block: dict[str, Any], base: Config) -> dict[str, Any]:
             values = block[axis] if isinstance(block[axis], list) else [block[axis]]
             filtered[axis] = [value for value in values if value in wanted]
     return filtered
+
+
+def _check_grid(base: Config, fixed: list[str]) -> None:
+    chosen = [override.partition("=")[2] for override in fixed if override.startswith("experiment=")]
+    if not chosen or chosen[-1] == "null":
+        return
+    if base.experiment.name is None or not base.experiment.grid:
+        raise InputError(
+            f"experiment={chosen[-1]}: it has no experiment.name or no experiment.grid; allowed is a name "
+            "and a list of blocks, each a product of axes"
+        )
 
 
 def _check_filters(base: Config) -> None:
@@ -167,7 +165,9 @@ def _results_name(base: Config, fixed: list[str]) -> str:
     if base.experiment.name is None:
         return "sweep"
     kept = [o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data", "preset")]
-    own = _compose(kept)
+    if kept == fixed:
+        return base.experiment.name
+    own = compose_config(kept)
     replaced = [base.model.name] * (base.model.name != own.model.name)
     replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
     replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)

@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
-from glue_harness.callbacks import ProgressBar, Stopwatch
+from glue_harness.callbacks import ProgressBar, ProgressFile, Stopwatch
 from glue_harness.config import Config
 from glue_harness.config import Trainer as Settings
 from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
@@ -65,6 +65,7 @@ def fit(
     logits that are infinite or NaN end the training. The checkpoints are the caller's to drop.
     """
     trainer = build_trainer(model, train, dev, config, tokenizer, environment, folder)
+    trainer.add_callback(ProgressFile(config, folder))
     if show_progress:
         trainer.add_callback(ProgressBar(config))
     checkpoint = _last_checkpoint(folder)

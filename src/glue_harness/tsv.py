@@ -7,9 +7,8 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 
 from glue_harness.config import Task
+from glue_harness.content import UNLABELLED
 from glue_harness.errors import InputError
-
-UNLABELLED = -1
 
 
 def tsv_path(root: Path, task: Task, split: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from glue_harness.records import (
     Provenance,
     RunRecord,
     Status,
+    hash_plan,
     identify,
     write_record,
 )
@@ -38,6 +39,17 @@ BEST = Protocol("best_epoch", "best", "median", "best epoch, median over seeds")
 LAST = Protocol("last_epoch", "last", "mean", "last epoch, mean over seeds")
 METRICS = {"rte": ["accuracy"], "cola": ["matthews_correlation", "accuracy"], "stsb": ["pearson", "spearman"]}
 ROWS = 6
+
+
+@dataclass(frozen=True)
+class CellElsewhere(Cell):
+    """A cell on a machine that need not be this one."""
+
+    environment: Environment
+
+    @property
+    def identity(self):
+        return identify(self.config, self.environment)
 
 
 def make_cell(
@@ -64,7 +76,7 @@ def make_cell(
         protocol=BEST,
         experiment=Experiment(name="demo"),
     )
-    return Cell((), config, identify(config, environment))
+    return CellElsewhere((), config, hash_plan(config), environment)
 
 
 def make_trainer(learning_rate, epochs):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from glue_harness.claims import claim
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
-from glue_harness.records import RECORD_NAME, claim, identify, read_record, write_atomically, write_record
+from glue_harness.records import RECORD_NAME, identify, read_record, write_atomically, write_record
 from glue_harness.run import record_failure
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)

@@ -8,15 +8,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from glue_harness import sources
 from glue_harness.config import Data, Split, Task, Tsv
+from glue_harness.content import content_identity, fingerprint, run_splits
 from glue_harness.errors import InputError
-from glue_harness.sources import (
-    check_hub_reachable,
-    content_identity,
-    fingerprint,
-    join_dev,
-    load_split,
-    run_splits,
-)
+from glue_harness.sources import check_hub_reachable, join_dev, load_split
 
 SHARED_GLUE = Path(__file__).parents[3] / "shared" / "glue"
 NAMES = ["no", "yes"]

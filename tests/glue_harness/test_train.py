@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from glue_harness.records import Status, claim, read_record
+from glue_harness.claims import claim
+from glue_harness.records import Status, read_record
 from glue_harness.sweep import plan
 
 SMALL = ["model=tiny_roberta", "data=miniature", "trainer=smoke"]

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from glue_harness.content import fingerprint, run_splits
 from glue_harness.errors import InputError
 from glue_harness.run import run_once
-from glue_harness.sources import fingerprint, load_split, run_splits
+from glue_harness.sources import load_split
 from glue_harness.sweep import plan
 
 SHARED_GLUE = Path(__file__).parents[3] / "shared" / "glue"

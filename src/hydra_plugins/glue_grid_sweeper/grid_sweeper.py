@@ -43,16 +43,18 @@ class GridSweeper(Sweeper):
             SystemExit: with code 1 if a run failed or diverged.
         """
         from glue_harness.console import announce, summarise, watch
+        from glue_harness.inventory import ENDED
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import plan
 
         planned = plan(arguments)
-        todo = planned.unfinished()
+        inventory = planned.take_inventory()
+        todo = [cell for cell in planned.cells if inventory.state(cell.key) not in ENDED]
         if todo:
             from glue_harness.run import check_inputs
 
             check_inputs([cell.config for cell in todo])
-        announce(planned, todo)
+        announce(planned, todo, inventory)
         if not todo:
             return []
         os.environ[SWEEPER_PID] = str(os.getpid())

@@ -1,0 +1,126 @@
+"""What the runs that are left will take, in time and on disk, from what like runs took."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from glue_harness import miniature
+from glue_harness.config import Config
+from glue_harness.inventory import Found, Inventory
+from glue_harness.records import Status
+from glue_harness.sweep import Cell
+
+Likeness = tuple[str, ...]
+"""What runs have in common: their settings; model, task and label; …; or no more than their model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds, one run after the other, and bytes on disk of `runs` runs.
+
+    `unlike` of them resemble nothing that has been measured: they are left out of both. `measured` counts the
+    runs that there are to go by, by the hardware they ran on.
+    """
+
+    runs: int
+    unlike: int
+    seconds: float
+    size: int
+    measured: Counter[str]
+
+
+def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
+    """Estimate what `cells` will take from the most like of the runs that are complete.
+
+    Time follows the number of training examples, at the median pace of the like runs, with evaluation and
+    loading in it; disk is that of a like run.
+    """
+    groups, hardware = _group_complete(inventory)
+    typical = cache(lambda likeness: _describe_typical(groups[likeness]))
+    seconds, size, unlike = 0.0, 0, 0
+    for cell in cells:
+        config, examples = cell.config, count_examples(cell.config)
+        likenesses = _list_likenesses(
+            cell.cell_hash, config.model.name, config.task.name, config.method.name, config.method.label
+        )
+        known = [likeness for likeness in likenesses if likeness in groups]
+        if not known or examples is None:
+            unlike += 1
+            continue
+        pace, size_of_one = typical(known[0])
+        seconds, size = seconds + examples / pace, size + size_of_one
+    return Estimate(len(cells), unlike, seconds, size, hardware)
+
+
+def _group_complete(inventory: Inventory) -> tuple[dict[Likeness, list[Found]], Counter[str]]:
+    """Return the complete runs by everything they can have in common, and how many ran on which hardware."""
+    groups: dict[Likeness, list[Found]] = {}
+    hardware: Counter[str] = Counter()
+    for (cell_hash, _), records in inventory.records.items():
+        for found in records:
+            if found.status is not Status.COMPLETE or not _pace(found):
+                continue
+            hardware[found.hardware] += 1
+            for likeness in _list_likenesses(cell_hash, found.model, found.task, found.method, found.label):
+                groups.setdefault(likeness, []).append(found)
+    return groups, hardware
+
+
+def _list_likenesses(cell_hash: str, model: str, task: str, method: str, label: str) -> list[Likeness]:
+    """Return what a run can have in common with others, the most first."""
+    return [
+        ("settings", cell_hash),
+        ("label", model, task, label),
+        ("method", model, task, method),
+        ("task", model, task),
+        ("model", model),
+    ]
+
+
+def _pace(found: Found) -> float | None:
+    """Return training examples a second of the whole run, its evaluations and its start included."""
+    cost = found.cost
+    if cost is None or not cost.train_examples_per_second or not cost.total_seconds:
+        return None
+    return cost.train_examples_per_second * cost.train_seconds / cost.total_seconds
+
+
+def _describe_typical(group: Sequence[Found]) -> tuple[float, int]:
+    """Return the median pace of a group and the size on disk of one of its runs."""
+    return statistics.median(_pace(found) or 0.0 for found in group), measure_size(str(group[0].folder))
+
+
+def count_examples(config: Config) -> int | None:
+    """Return how many training examples a run sees, or None where the size of its data is not known."""
+    trainer = config.trainer
+    if trainer.max_steps is not None:
+        return trainer.max_steps * trainer.batch_size
+    if config.data.name == "miniature":
+        return trainer.epochs * len(miniature.generate(config.task.name)["train"]["label"])
+    published = config.task.splits.get("train")
+    return None if published is None else trainer.epochs * published.rows
+
+
+@cache
+def measure_size(folder: str) -> int:
+    """Return the bytes that a folder takes on disk, whole blocks counted."""
+    size = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            size += entry.stat(follow_symlinks=False).st_blocks * 512
+            if entry.is_dir(follow_symlinks=False):
+                size += measure_size(entry.path)
+    return size
+
+
+def free_space(runs_dir: Path) -> int:
+    """Return the bytes that are free where runs go."""
+    place = next(path for path in (runs_dir.absolute(), *runs_dir.absolute().parents) if path.exists())
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize

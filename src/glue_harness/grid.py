@@ -1,0 +1,161 @@
+"""One block of a grid -> its configurations: composed once for each choice of files, then filled in."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from glue_harness.config import Config, check, enforce_schema, fill_in
+from glue_harness.errors import CONF
+from glue_harness.records import hash_plan
+
+Path = tuple[str, ...]
+Changes = dict[Path, Any]
+"""What differs between two configurations: values by where they stand."""
+
+PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def compose_config(overrides: list[str]) -> DictConfig:
+    """Compose conf/ as Hydra does on the command line; still unresolved.
+
+    Raises:
+        InputError: a key that the schema does not know, or a value of the wrong type.
+        HydraException: a name or key that does not exist.
+    """
+    composed = compose("config", overrides)
+    # Hydra holds what it composes to the schema, except for what an override adds or removes.
+    return enforce_schema(composed) if any(o.startswith(("+", "~")) for o in overrides) else composed
+
+
+def as_overrides(assignment: dict[str, Any]) -> list[str]:
+    """Write values as on the command line."""
+    return [f"{axis}={'null' if value is None else value}" for axis, value in assignment.items()]
+
+
+def expand_block(fixed: list[str], axes: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Config, str]]:
+    """Yield overrides, configuration and cell hash of every run of a block, in the order of its product."""
+    values = {axis: value if isinstance(value, list) else [value] for axis, value in axes.items()}
+    choosing = [axis for axis in values if not _only_sets(axis, values[axis])]
+    start = {axis: values[axis][0] for axis in values if axis not in choosing and values[axis]}
+    templates: dict[tuple[str, ...], Template] = {}
+    for combination in itertools.product(*values.values()):
+        assignment = dict(zip(values, combination, strict=True))
+        choice = tuple(as_overrides({axis: assignment.pop(axis) for axis in choosing}))
+        if choice not in templates:
+            templates[choice] = Template([*fixed, *choice], start)
+        config, cell_hash = templates[choice].fill(assignment)
+        yield (*fixed, *choice, *as_overrides(assignment)), config, cell_hash
+
+
+def _only_sets(axis: str, values: list[Any]) -> bool:
+    """Say whether an axis only sets single values: it chooses no file of conf/, adds or removes nothing."""
+    is_group = (CONF / axis).is_dir()
+    is_single = not any(isinstance(value, list | dict) for value in values)
+    return PLAIN_KEY.fullmatch(axis) is not None and not is_group and is_single
+
+
+class Template:
+    """A configuration composed once, and what each value of an axis changes in it.
+
+    Axes whose changes do not meet are filled in one by one. So a grid costs the sum of its axes, not their
+    product, and every interpolation holds all the same.
+    """
+
+    def __init__(self, overrides: list[str], start: dict[str, Any]) -> None:
+        self._start = _parse_values(start)
+        self._composed = compose_config([*overrides, *as_overrides(start)])
+        self._base = fill_in(self._composed, {})
+        self._changes: dict[tuple[str, str], Changes] = {(axis, repr(v)): {} for axis, v in start.items()}
+        self._settings: dict[tuple[Any, ...], tuple[Config, str]] = {}
+
+    def fill(self, values: dict[str, Any]) -> tuple[Config, str]:
+        """Return the configuration with `values` set, and its cell hash.
+
+        Raises:
+            InputError: a value of the wrong type or outside its range.
+        """
+        reseeding = self._find_changes("seed", values["seed"]) if "seed" in values else {}
+        if reseeding.keys() - {("seed",)}:  # something else follows the seed
+            config = self._build(values)
+            return config, hash_plan(config)
+        others = {axis: value for axis, value in values.items() if axis != "seed"}
+        setting = tuple(others.values())
+        if setting not in self._settings:
+            config = self._build(others)
+            self._settings[setting] = config, hash_plan(config)
+        config, cell_hash = self._settings[setting]
+        return apply_changes(config, reseeding), cell_hash
+
+    def _build(self, values: dict[str, Any]) -> Config:
+        merged: Changes = {}
+        for axis, value in values.items():
+            changes = self._find_changes(axis, value)
+            if _meet(merged, changes):
+                return self._resolve(values)
+            merged |= changes
+        config = apply_changes(self._base, merged)
+        check(config)
+        return config
+
+    def _find_changes(self, axis: str, value: Any) -> Changes:
+        key = (axis, repr(value))
+        if key not in self._changes:
+            self._changes[key] = compare(self._base, self._resolve({axis: value}))
+        return self._changes[key]
+
+    def _resolve(self, values: dict[str, Any]) -> Config:
+        return fill_in(self._composed, self._start | _parse_values(values))
+
+
+@functools.cache
+def _parse(override: str) -> Any:
+    """Return an override's value as Hydra reads it on a command line."""
+    return OverridesParser.create().parse_override(override).value()
+
+
+def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
+    return {axis: _parse(text) for axis, text in zip(values, as_overrides(values), strict=True)}
+
+
+def compare(base: Any, other: Any, path: Path = ()) -> Changes:
+    """Return what has to change in `base` to make it `other`, as deep down as their shapes agree."""
+    parts: list[tuple[str, Any, Any]]
+    if dataclasses.is_dataclass(base) and type(base) is type(other):
+        parts = [(name, getattr(base, name), getattr(other, name)) for name in vars(base)]
+    elif isinstance(base, dict) and isinstance(other, dict) and base.keys() == other.keys():
+        parts = [(name, base[name], other[name]) for name in base]
+    else:
+        return {} if base == other and type(base) is type(other) else {path: other}
+    return {place: value for name, a, b in parts for place, value in compare(a, b, (*path, name)).items()}
+
+
+def apply_changes(base: Any, changes: Changes) -> Any:
+    """Return `base` with the values at these places replaced; parts without a change are shared."""
+    if () in changes:
+        return changes[()]
+    if not changes:
+        return base
+    parts: dict[str, Changes] = {}
+    for path, value in changes.items():
+        parts.setdefault(path[0], {})[path[1:]] = value
+    if isinstance(base, dict):
+        return base | {name: apply_changes(base[name], inner) for name, inner in parts.items()}
+    changed = copy.copy(base)
+    for name, inner in parts.items():
+        setattr(changed, name, apply_changes(getattr(base, name), inner))
+    return changed
+
+
+def _meet(changes: Changes, others: Changes) -> bool:
+    """Say whether two sets of changes touch: the same place, or one within the other."""
+    return any(a[: len(b)] == b[: len(a)] for a in changes for b in others)

@@ -1,0 +1,215 @@
+"""What lies below runs/: the record of every run that has one, and every run in progress, read in one go."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from glue_harness.claims import is_claimed
+from glue_harness.errors import InputError
+from glue_harness.progress import Progress, read_progress
+from glue_harness.records import (
+    NUMERICS,
+    RECORD_NAME,
+    SCHEMA_VERSION,
+    Cost,
+    Status,
+    hash_planned,
+    read_record,
+)
+
+Key = tuple[str, int]
+"""A planned run: its cell hash and its seed."""
+
+
+class State(StrEnum):
+    """Where a planned run stands."""
+
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+ENDED = (State.COMPLETE, State.DIVERGED)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep has to know of a record, and the folder that the record lies in."""
+
+    folder: Path
+    model: str
+    task: str
+    method: str
+    label: str
+    numerics: int
+    status: Status
+    cost: Cost | None
+    hardware: str
+    error: str | None
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The records of every environment and numerics, and the runs in progress, by planned run."""
+
+    records: dict[Key, list[Found]] = field(default_factory=dict)
+    running: dict[Key, Progress] = field(default_factory=dict)
+
+    def find(self, key: Key) -> list[Found]:
+        """Return a planned run's records of today's numerics, whatever environment they come from."""
+        return [found for found in self.records.get(key, []) if found.numerics == NUMERICS]
+
+    def state(self, key: Key) -> State:
+        """Return where a planned run stands: an end outweighs an attempt, an attempt an earlier failure."""
+        statuses = {found.status for found in self.find(key)}
+        for status in (Status.COMPLETE, Status.DIVERGED):
+            if status in statuses:
+                return State(status)
+        if key in self.running:
+            return State.RUNNING
+        return State.FAILED if Status.FAILED in statuses else State.MISSING
+
+
+def take_inventory(runs_dir: Path, models: Iterable[str]) -> Inventory:
+    """Read what there is of every run of these models, planned or not.
+
+    Raises:
+        InputError: a record there cannot be read.
+    """
+    inventory = Inventory()
+    with _no_garbage_collection():
+        for model in sorted(set(models)):
+            for settings in _list_settings(str(runs_dir / model)):
+                _take_settings(settings, inventory)
+    return inventory
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles among records, which have none: it would take half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _list_settings(model_folder: str) -> Iterator[str]:
+    """Yield the folders <task>/<label>/<config hash>, whose own folders are seeds."""
+    for task in _list_folders(model_folder):
+        for label in _list_folders(task):
+            yield from _list_folders(label)
+
+
+def _list_folders(parent: str) -> list[str]:
+    try:
+        with os.scandir(parent) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _take_settings(settings: str, inventory: Inventory) -> None:
+    """Take in the seeds of one configuration hash; they share their plan, which is hashed once."""
+    planned: dict[str, Any] | None = None
+    cell = ""
+    for folder in _list_folders(settings):
+        head = _read_head(folder)
+        if head is not None:
+            if head.identity.planned != planned:
+                planned = head.identity.planned
+                cell = hash_planned(planned)
+            found = inventory.records.setdefault((cell, head.identity.seed), [])
+            found.append(_describe(head, Path(folder)))
+        if (head is None or head.status is Status.FAILED) and is_claimed(Path(folder)):
+            progress = read_progress(Path(folder))
+            if progress is not None:
+                inventory.running[progress.cell, progress.seed] = progress
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Identity(_Part):
+    model: str
+    task: str
+    method: str
+    label: str
+    seed: int
+    planned: dict[str, Any]
+    numerics: int
+
+
+class _Provenance(_Part):
+    hardware: str
+
+
+class _Head(_Part):
+    """A `RunRecord` without what only tables need."""
+
+    schema_version: int
+    status: Status
+    identity: _Identity
+    cost: Cost | None
+    provenance: _Provenance
+    error: str | None
+    attempts: int = 1
+
+
+def _describe(head: _Head, folder: Path) -> Found:
+    identity = head.identity
+    return Found(
+        folder=folder,
+        model=identity.model,
+        task=identity.task,
+        method=identity.method,
+        label=identity.label,
+        numerics=identity.numerics,
+        status=head.status,
+        cost=head.cost,
+        hardware=head.provenance.hardware,
+        error=head.error,
+        attempts=head.attempts,
+    )
+
+
+def _read_head(folder: str) -> _Head | None:
+    """Return the head of the record in a run's folder, or None where there is none.
+
+    Raises:
+        InputError: the file is not a record of this schema version.
+    """
+    path = f"{folder}/{RECORD_NAME}"
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+        head = _Head.model_validate_json(_without_epochs(text))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        head = None
+    if head is None or head.schema_version != SCHEMA_VERSION:
+        read_record(Path(folder))  # says what is wrong with it
+        raise InputError(f"{path}: not a run record; allowed is what this harness wrote")
+    return head
+
+
+def _without_epochs(text: bytes) -> bytes:
+    """Cut the epochs, most of a record, out of its text, where it is laid out as `write_record` does."""
+    start, end = text.find(b'\n "epochs": ['), text.find(b'\n "cost": ')
+    return text[:start] + text[end:] if 0 <= start < end else text

@@ -1,0 +1,111 @@
+import fcntl
+import multiprocessing
+import os
+import threading
+import time
+
+import pytest
+
+from glue_harness import claims
+from glue_harness.claims import LOCK_NAME, begin_attempt, claim, count_attempts, is_claimed
+from glue_harness.errors import InputError
+
+
+def hold(folder, ready, release):
+    with claim(folder) as ours:
+        assert ours
+        ready.set()
+        release.wait()
+
+
+@pytest.fixture
+def owner(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, release))
+    process.start()
+    assert ready.wait(60)
+    yield process
+    release.set()
+    process.join()
+
+
+def test_two_processes_never_own_one_run_and_a_dead_owner_frees_it(tmp_path, owner):
+    with claim(tmp_path) as ours:
+        assert not ours
+    assert is_claimed(tmp_path)
+    owner.kill()
+    owner.join()
+    assert not is_claimed(tmp_path)
+    with claim(tmp_path) as ours:
+        assert ours
+
+
+def test_a_look_never_makes_a_starting_run_believe_that_it_is_busy(tmp_path):
+    """One who looks holds the lock for far longer than `is_claimed` does; the run waits for it."""
+    (tmp_path / LOCK_NAME).touch()
+    with (tmp_path / LOCK_NAME).open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.3, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        begin = time.monotonic()
+        with claim(tmp_path) as ours:
+            assert ours
+        assert time.monotonic() - begin > 0.2
+
+
+def look_without_end(folder, stop):
+    while not stop.is_set():
+        is_claimed(folder)
+
+
+def test_a_hundred_claims_under_constant_looking_are_all_granted(tmp_path):
+    context = multiprocessing.get_context("fork")
+    stop = context.Event()
+    (tmp_path / LOCK_NAME).touch()
+    watchers = [context.Process(target=look_without_end, args=(tmp_path, stop)) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(100):
+            with claim(tmp_path) as ours:
+                assert ours
+    finally:
+        stop.set()
+        for watcher in watchers:
+            watcher.join()
+
+
+def test_looking_leaves_nothing_behind(tmp_path):
+    assert not is_claimed(tmp_path)
+    assert not is_claimed(tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_attempts_are_counted_whoever_makes_them(tmp_path):
+    assert count_attempts(tmp_path) == 0
+    with claim(tmp_path) as ours:
+        assert ours
+        assert begin_attempt(tmp_path) == 1
+    with claim(tmp_path):
+        assert begin_attempt(tmp_path) == 2
+    assert count_attempts(tmp_path) == 2
+    assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
+
+
+def test_an_attempt_does_not_free_the_lock(tmp_path):
+    with claim(tmp_path) as ours:
+        assert ours
+        begin_attempt(tmp_path)
+        assert is_claimed(tmp_path)
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(claims.fcntl, "flock", refuse)
+    with (
+        pytest.raises(InputError, match=r"\.lock cannot be locked \(Function not impl.*locks$"),
+        claim(tmp_path),
+    ):
+        pass
