@@ -116,7 +116,10 @@ class Tuned:
 
 @dataclass
 class Trainer:
-    """The protocol of training. `batch_size` is global: accumulation and processes are derived from it."""
+    """The protocol of training. `batch_size` is global: accumulation and processes are derived from it.
+
+    `accelerated` has the same computed in less time, but for roundings and the dropout's random numbers.
+    """
 
     name: str = MISSING
     epochs: int = MISSING
@@ -134,6 +137,7 @@ class Trainer:
     padding: str = MISSING
     length_buckets: bool = MISSING
     precision: str = MISSING
+    accelerated: bool | None = None
 
 
 @dataclass

@@ -30,7 +30,7 @@ from glue_harness.hardware import Environment
 from glue_harness.sources import content_identity
 
 SCHEMA_VERSION = 1
-NUMERICS = 1
+NUMERICS = 2
 """Bumped whenever a change of code moves numbers: runs before and after never share a folder."""
 
 RECORD_NAME = "record.json"
