@@ -14,7 +14,7 @@ ROOMS = [
     "seeding tsv",
     "sources data",
     "hardware",
-    "records",
+    "records acceleration",
     "metrics",
     "logits backbone",
     "method callbacks",
@@ -28,7 +28,7 @@ ROOMS = [
 ]
 REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
-TRAINING_ONLY = {"backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
+TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
 HYDRA_ROOMS = {"errors", "config", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
