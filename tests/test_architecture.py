@@ -13,7 +13,7 @@ ROOMS = [
     "config progress miniature claims",
     "seeding content hardware",
     "tsv records",
-    "sources data inventory grid",
+    "sources data inventory grid acceleration",
     "metrics",
     "logits backbone",
     "method callbacks",
@@ -29,7 +29,7 @@ ROOMS = [
 ]
 REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
-TRAINING_ONLY = {"backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
+TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
 HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}

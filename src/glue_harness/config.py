@@ -119,6 +119,7 @@ class Trainer:
     """The protocol of training. `batch_size` is global: accumulation and processes are derived from it.
 
     Warm-up is a share of all optimiser steps, unless `warmup_steps` gives their number.
+    `accelerated` has the same computed in less time, but for roundings and the dropout's random numbers.
     """
 
     name: str = MISSING
@@ -138,6 +139,7 @@ class Trainer:
     padding: str = MISSING
     length_buckets: bool = MISSING
     precision: str = MISSING
+    accelerated: bool | None = None
 
 
 @dataclass

@@ -20,6 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
+from glue_harness.acceleration import accelerate
 from glue_harness.callbacks import ProgressBar, ProgressFile, Stopwatch
 from glue_harness.config import Config
 from glue_harness.config import Trainer as Settings
@@ -126,6 +127,8 @@ def build_trainer(
         raise InputError(
             f"{arguments.n_gpu} GPUs are visible; allowed is one a run: set CUDA_VISIBLE_DEVICES"
         )
+    if settings.accelerated:
+        accelerate(model, environment)
     trainer = GlueTrainer(
         model=model,
         args=arguments,

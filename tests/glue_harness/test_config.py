@@ -17,8 +17,8 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("task=colla", "task=colla: allowed is one of cola, mnli, mrpc, "),
         ("model=bert", "model=bert: allowed is one of deberta_v2_xxlarge, "),
         ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
-        ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
-        ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: batch_size, "),
+        ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: accelerated, "),
+        ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: accelerated, "),
         ("sed=1", "sed: there is no such key; known: "),
         ("+sed=1", "sed: there is no such key; known: "),
         (

@@ -1,0 +1,192 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from glue_harness.acceleration import (
+    ATTENTION,
+    FrozenLinear,
+    PackedDropout,
+    accelerate,
+    attend,
+    drop,
+    mask_padding,
+)
+from glue_harness.backbone import load_backbone
+from glue_harness.hardware import Environment
+from glue_harness.method import apply_method
+
+BF16 = Environment(device="cpu", precision="bf16", threads=1, processes=1)
+FP32 = Environment(device="cpu", precision="fp32", threads=1, processes=1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def build_model(build_config, *overrides):
+    config = build_config(*overrides)
+    backbone = load_backbone(config.model, config.task, config.seed)
+    return apply_method(backbone, config.model, config.method, config.seed)[0]
+
+
+def some_rows(rows=6, tokens=11):
+    """Rows of different lengths, the last one whole."""
+    ids = torch.randint(5, 200, (rows, tokens))
+    lengths = torch.linspace(tokens // 2, tokens, rows).long()
+    return {"input_ids": ids, "attention_mask": (torch.arange(tokens) < lengths[:, None]).long()}
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.003])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_has_the_right_rate_and_scale(p, dtype):
+    elements = 1_000_003  # no multiple of the four that share a draw
+    dropped = drop(torch.ones(elements, dtype=dtype), p)
+    share = (dropped == 0).double().mean().item()
+    assert share == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / elements))
+    (scale,) = dropped[dropped != 0].unique()
+    assert scale.item() == pytest.approx(1 / (1 - p), rel=2**-15 if dtype == torch.float32 else 2**-8)
+
+
+def test_dropped_elements_are_independent_of_their_neighbours():
+    """Four elements share one draw of 64 bits: no pair of them may be dropped together more often than p^2."""
+    zero = (drop(torch.ones(2_000_000), 0.1) == 0).view(-1, 4).double()
+    together = (zero.T @ zero) / len(zero)
+    expected = torch.full((4, 4), 0.01, dtype=torch.float64).fill_diagonal_(0.1)
+    torch.testing.assert_close(together, expected, rtol=0, atol=2e-3)
+
+
+def test_dropouts_gradient_is_its_mask():
+    x = torch.randn(40, 30, dtype=torch.float64).transpose(0, 1).requires_grad_()
+    y = drop(x, 0.25)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(y, x * gradient, rtol=0, atol=0)
+    assert set(gradient.unique().tolist()) == {0.0, 1 / 0.75}
+
+
+def test_dropout_follows_torchs_generator():
+    """It is what a checkpoint keeps: the same state gives the same mask, and a mask moves the state on."""
+    x = torch.ones(1001)
+    state = torch.get_rng_state()
+    first, second = drop(x, 0.5), drop(x, 0.5)
+    assert not torch.equal(first, second)
+    torch.set_rng_state(state)
+    assert torch.equal(drop(x, 0.5), first)
+    torch.manual_seed(1)
+    other = drop(x, 0.5)
+    assert (other == first).double().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_dropout_drops_nothing_in_evaluation():
+    x = torch.randn(100)
+    assert PackedDropout(0.5).eval()(x) is x
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_attention_is_that_of_the_formula(masked, dtype):
+    query, key, value = (torch.randn(6, 3, 11, 8, dtype=dtype, requires_grad=True) for _ in range(3))
+    kept = some_rows()["attention_mask"] if masked else torch.ones(6, 11, dtype=torch.long)
+    mask = mask_padding(attention_mask=kept if masked else None, dtype=torch.float32)
+    context, probabilities = attend(nn.Module(), query, key, value, mask, scaling=0.3)
+    assert probabilities is None
+
+    scores = 0.3 * query.double() @ key.double().transpose(2, 3)
+    weights = scores.exp() * kept[:, None, None, :]
+    expected = (weights / weights.sum(dim=-1, keepdim=True)) @ value.double()  # (rows, heads, tokens, width)
+    tolerance = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(context.double(), expected.transpose(1, 2), **tolerance)
+    upstream = torch.randn(expected.shape, dtype=torch.float64)
+    for part in (query, key, value):
+        (ours,) = torch.autograd.grad(
+            context, part, upstream.transpose(1, 2).to(context.dtype), retain_graph=True
+        )
+        (theirs,) = torch.autograd.grad(expected, part, upstream, retain_graph=True)
+        torch.testing.assert_close(ours.double(), theirs.double(), **tolerance)
+
+
+def test_attention_drops_probabilities():
+    """With V the identity the context is what was left of the probabilities."""
+    query, key = torch.randn(2, 64, 4, 32, 32) / 4
+    value = torch.eye(32).expand(64, 4, 32, 32)
+    whole, left = (attend(nn.Module(), query, key, value, None, dropout=p)[0] for p in (0.0, 0.1))
+    assert (left == 0).double().mean().item() == pytest.approx(0.1, abs=0.005)
+    kept = left != 0
+    torch.testing.assert_close(left[kept], whole[kept] / 0.9, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_frozen_weight_gives_autocasts_bits(bias):
+    linear = nn.Linear(48, 32, bias=bias).requires_grad_(False)
+    frozen = FrozenLinear(linear)
+    results = []
+    for module in (linear, frozen, frozen):
+        x = torch.linspace(-1, 1, 5 * 48).view(5, 48).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = module(x)
+        y.float().square().sum().backward()
+        results.append((y, x.grad))
+    for y, gradient in results[1:]:
+        assert torch.equal(y, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+    assert torch.equal(frozen(x), linear(x))  # without autocast: float32
+    assert frozen.weight is linear.weight
+    assert frozen.weight.dtype == torch.float32
+
+
+def test_a_weight_that_changes_is_cast_again():
+    frozen = FrozenLinear(nn.Linear(4, 4, bias=False).requires_grad_(False))
+    x = torch.ones(1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        frozen(x)
+        frozen.weight.fill_(2.0)  # a load writes in place
+        assert frozen(x).tolist() == [[8.0] * 4]
+        frozen.weight.data = torch.full((4, 4), 3.0)  # a merge may put another in its place
+        assert frozen(x).tolist() == [[12.0] * 4]
+
+
+@pytest.mark.parametrize("method", ["edora", "dora", "lora", "head_only", "full"])
+def test_frozen_weights_leave_logits_and_gradients_as_they_were(build_config, method):
+    """No dropout and the attention left alone: every bit must be autocast's."""
+    model = build_model(build_config, f"method={method}").eval()
+    rows = some_rows()
+
+    def bits():
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**rows).logits
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [logits, *torch.autograd.grad(logits.float().square().sum(), trained)]
+
+    before = bits()
+    names = list(model.state_dict())
+    accelerate(model, BF16)
+    base = model if method in ("head_only", "full") else model.get_base_model()
+    base.config._attn_implementation = "sdpa"
+    assert list(model.state_dict()) == names
+    assert any(isinstance(module, FrozenLinear) for module in model.modules()) == (method != "full")
+    for ours, theirs in zip(bits(), before, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["tiny_roberta", "tiny_deberta"])
+def test_an_accelerated_model_computes_the_same(build_config, name):
+    """In float32 and without dropout, up to rounding; padding included."""
+    model = build_model(build_config, f"model={name}").eval()
+    rows = some_rows()
+    before = model(**rows).logits
+    accelerate(model, FP32)
+    torch.testing.assert_close(model(**rows).logits, before, rtol=1e-4, atol=1e-6)
+    attention = model.get_base_model().config._attn_implementation
+    assert attention == (ATTENTION if name == "tiny_roberta" else "eager")
+    assert not any(type(module) is nn.Dropout and module.p > 0 for module in model.modules())
+    assert not any(isinstance(module, FrozenLinear) for module in model.modules())
+
+
+def test_a_gpu_keeps_its_own_kernels(build_config):
+    model = build_model(build_config)
+    accelerate(model, Environment(device="cuda", precision="bf16", threads=None, processes=1))
+    assert model.get_base_model().config._attn_implementation == "sdpa"
+    assert not any(isinstance(module, PackedDropout) for module in model.modules())
+    assert any(isinstance(module, FrozenLinear) for module in model.modules())
