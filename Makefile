@@ -16,14 +16,17 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))')
 
-.PHONY: help setup demo glue-all all-runs sweep tables restore params test test-all lint clean
+LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
+
+.PHONY: help setup setup-ray demo glue-all all-runs plan sweep status retry tables restore params test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL; TASKS METHODS RANKS SEEDS filter a grid"
-	@echo "(in params METHODS and RANKS choose); EXPERIMENT; VENV"
+	@echo "(in params METHODS and RANKS choose); EXPERIMENT; VENV;"
+	@echo "LAUNCHER is joblib, ray, slurm or basic; WATCH=1 keeps status up to date"
 
 setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
 
@@ -33,18 +36,30 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+setup-ray: setup  ## add what LAUNCHER=ray needs
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ray.txt
+
 demo: EXPERIMENT = demo
 demo: all-runs  ## from nothing to a table: MiniLM on miniature GLUE, 24 runs
 
 glue-all: EXPERIMENT = glue_all
 glue-all: all-runs  ## the paper's comparison (roberta_base, six tasks); goes on where it stopped
 
+plan: setup  ## EXPERIMENT before it runs: its grid, what is done, what the rest takes
+	@$(PYTHON) -m glue_harness.plan experiment=$(EXPERIMENT) $(OVERRIDES)
+
 sweep: setup  ## run what is left of EXPERIMENT
-	$(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES)
+	$(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) $(LAUNCH)
+
+status: setup  ## how far EXPERIMENT is: done, running, failed, missing
+	@$(PYTHON) -m glue_harness.status $(if $(WATCH),--watch) experiment=$(EXPERIMENT) $(OVERRIDES)
+
+retry: setup  ## run what has failed of EXPERIMENT, and nothing else
+	$(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) $(LAUNCH) hydra.sweeper.retry=true
 
 # The table shows what there is, also when a run failed; the exit code stays the sweep's.
 all-runs: setup
-	@status=0; $(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) || status=$$?; \
+	@status=0; $(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) $(LAUNCH) || status=$$?; \
 	if [ $$status -le 1 ]; then $(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES); fi; \
 	exit $$status
 

@@ -21,7 +21,7 @@ ROOMS = [
     "run",
     "supervise",
     "sweep",
-    "estimate",
+    "launchers estimate",
     "overview",
     "console",
     "entry",

@@ -8,6 +8,7 @@ import fcntl
 import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from glue_harness.errors import InputError
 
 LOCK_NAME = ".lock"
 LONGEST_PAUSE_SECONDS = 0.01
+PROBE_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -48,6 +50,22 @@ def is_claimed(folder: Path) -> bool:
         return False
     with lock:
         return not _try_lock(lock, fcntl.LOCK_SH)
+
+
+def check_writable(runs_dir: Path) -> None:
+    """Write something below runs_dir and take it away again.
+
+    Raises:
+        InputError: it cannot be written, or is full.
+    """
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise _unwritable(runs_dir, error) from error
 
 
 def begin_attempt(folder: Path) -> int:

@@ -25,7 +25,7 @@ POLLS_PER_SECOND = 1000.0
 
 def announce(plan: Plan, todo: Sequence[Cell], inventory: Inventory) -> None:
     """Say how many runs there are, how many are done, and how long the rest may take."""
-    ended = sum(inventory.state(cell.key) in ENDED for cell in plan.cells)
+    ended = len(plan.select(inventory, ENDED))
     where = Path(plan.config.runs_dir).resolve()
     text = f"{plan.name} in {where}: {len(plan.cells)} runs, {ended} done, {len(todo)} to do"
     time_left = describe_time(estimate(todo, inventory), runs_at_once()) if todo else "nothing to run"
@@ -63,7 +63,7 @@ def _changed(cell: Cell) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def summarise(todo: Sequence[Cell], endings: Sequence[tuple[str, str]]) -> bool:
+def summarise(endings: Sequence[tuple[str, str]]) -> bool:
     """Say how the runs ended, a line for each that did not end well; return whether all did."""
     counts = Counter(state for state, _ in endings)
     print(", ".join(f"{count} {state}" for state, count in counts.most_common()), file=sys.stderr)

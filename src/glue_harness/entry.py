@@ -23,6 +23,7 @@ def command_line() -> Iterator[None]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing in its own way
     OmegaConf.register_new_resolver("runs_at_once", _runs_at_once, replace=True)
+    OmegaConf.register_new_resolver("gpus_per_run", _gpus_per_run, replace=True)
     try:
         with input_errors():
             yield
@@ -38,3 +39,10 @@ def _runs_at_once() -> int:
     from glue_harness.hardware import runs_at_once
 
     return runs_at_once()
+
+
+def _gpus_per_run() -> int | None:
+    """Return 1 where there are GPUs, or nothing to ask a cluster for."""
+    from glue_harness.hardware import count_gpus
+
+    return 1 if count_gpus() else None

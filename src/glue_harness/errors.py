@@ -13,6 +13,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 CONF = Path(__file__).parents[2] / "conf"
 
+LAUNCHERS = {
+    "joblib": ("joblib", "make setup"),
+    "ray": ("ray", "make setup-ray"),
+    "submitit_slurm": ("slurm", "make setup"),
+}
+"""Hydra's name of a launcher -> ours, and what installs its package."""
+
 
 class InputError(ValueError):
     """Input that cannot be used; the message is one line: field, value, what is allowed."""
@@ -69,6 +76,9 @@ def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group in {path.name for path in CONF.iterdir() if path.is_dir()}:
         return f"{group}={name}: allowed is one of {', '.join(choices(group))}"
+    if group == "hydra/launcher" and name in LAUNCHERS:
+        launcher, remedy = LAUNCHERS[name]
+        return f"launcher={launcher}: its package is not installed; `{remedy}` installs it"
     if group.startswith("preset/"):
         preset = group.partition("/")[2]
         return f"preset={preset}: has nothing for {name}; allowed is {_list_preset(preset)}"

@@ -41,6 +41,7 @@ class State(StrEnum):
 
 
 ENDED = (State.COMPLETE, State.DIVERGED)
+LEFT = (State.RUNNING, State.FAILED, State.MISSING)
 
 
 @dataclass(frozen=True)

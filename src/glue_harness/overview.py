@@ -67,7 +67,7 @@ def align(table: Sequence[Sequence[str]]) -> list[str]:
 
 def list_running(plan: Plan, inventory: Inventory) -> list[str]:
     """Return a line for each run in progress: how far it is, what is left, where it runs."""
-    cells = (cell for cell in plan.cells if inventory.state(cell.key) is State.RUNNING)
+    cells = plan.select(inventory, [State.RUNNING])
     return [f"{name_run(cell)}: {_describe_progress(inventory.running[cell.key])}" for cell in cells]
 
 

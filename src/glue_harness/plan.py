@@ -9,14 +9,14 @@ from glue_harness import sweep
 from glue_harness.entry import command_line
 from glue_harness.estimate import estimate, free_space
 from glue_harness.hardware import runs_at_once
-from glue_harness.inventory import ENDED
+from glue_harness.inventory import LEFT
 from glue_harness.overview import describe_axes, describe_counts, describe_needs, tabulate_runs
 
 
 def describe_plan(plan: sweep.Plan) -> list[str]:
     """Return the lines that show a plan."""
     inventory = plan.take_inventory()
-    left = [cell for cell in plan.cells if inventory.state(cell.key) not in ENDED]
+    left = plan.select(inventory, LEFT)
     runs_dir = Path(plan.config.runs_dir)
     return [
         f"{plan.name}: {plan.title}",

@@ -10,7 +10,7 @@ from glue_harness import sweep
 from glue_harness.entry import command_line
 from glue_harness.estimate import estimate
 from glue_harness.hardware import runs_at_once
-from glue_harness.inventory import ENDED, State
+from glue_harness.inventory import LEFT, State
 from glue_harness.overview import describe_counts, describe_time, list_bad, list_running, tabulate_runs
 
 WATCH_FLAG = "--watch"
@@ -21,8 +21,8 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 def describe_status(plan: sweep.Plan) -> tuple[list[str], bool]:
     """Return the lines that show where a plan's runs stand, and whether all have come to an end."""
     inventory = plan.take_inventory()
-    left = [cell for cell in plan.cells if inventory.state(cell.key) not in ENDED]
-    running = sum(inventory.state(cell.key) is State.RUNNING for cell in left)
+    left = plan.select(inventory, LEFT)
+    running = len(plan.select(inventory, [State.RUNNING]))
     where = Path(plan.config.runs_dir).resolve()
     lines = [f"{plan.name} in {where}: {len(plan.cells):,} runs, {describe_counts(plan, inventory)}", ""]
     lines += [*tabulate_runs(plan, inventory), ""]

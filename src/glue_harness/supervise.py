@@ -14,10 +14,11 @@ import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from glue_harness.claims import is_claimed
 from glue_harness.config import Config
 from glue_harness.errors import InputError
 from glue_harness.hardware import take_gpu
-from glue_harness.records import Identity
+from glue_harness.records import Identity, Status, read_record
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
@@ -34,6 +35,12 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     interrupted is not: the same command goes on with it. Nobody outlives the sweep: the child dies with this
     process, and this process, where it is a worker, with its sweeper.
     """
+    folder = Path(config.runs_dir) / identity.folder
+    record = read_record(folder)
+    if record is not None and record.status is not Status.FAILED:
+        return "skipped", f"{folder} is {record.status}; nothing to do"
+    if is_claimed(folder):
+        return "busy", f"{folder} is being run by another process"
     _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from glue_harness.config import Config, fill_in
 from glue_harness.errors import CONF, InputError, input_errors
 from glue_harness.grid import as_overrides, compose_config, expand_block
-from glue_harness.inventory import ENDED, Inventory, Key, take_inventory
+from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import Identity, RunRecord, identify, read_record
 
 
@@ -68,10 +68,9 @@ class Plan:
         models = {cell.config.model.name for cell in self.cells}
         return take_inventory(Path(self.config.runs_dir), models)
 
-    def unfinished(self) -> list[Cell]:
-        """Return the cells that have not come to an end, failed ones included."""
-        inventory = self.take_inventory()
-        return [cell for cell in self.cells if inventory.state(cell.key) not in ENDED]
+    def select(self, inventory: Inventory, states: Collection[State]) -> list[Cell]:
+        """Return the cells that stand in one of these states."""
+        return [cell for cell in self.cells if inventory.state(cell.key) in states]
 
 
 def plan(overrides: list[str]) -> Plan:

@@ -1,6 +1,7 @@
 import pytest
 
 from glue_harness.errors import InputError
+from glue_harness.inventory import LEFT
 from glue_harness.records import Status, write_record
 from glue_harness.run import record_failure
 from glue_harness.sweep import plan
@@ -8,6 +9,10 @@ from glue_harness.sweep import plan
 
 def axes(planned, *names):
     return [tuple(getattr(cell.identity, name) for name in names) for cell in planned.cells]
+
+
+def unfinished(planned):
+    return planned.select(planned.take_inventory(), LEFT)
 
 
 def test_demo_is_four_methods_three_tasks_two_seeds():
@@ -90,13 +95,13 @@ def test_a_rank_sweep_runs_a_method_without_rank_once():
 def test_failed_runs_are_left_to_do_and_diverged_ones_are_not(tmp_path):
     overrides = ["model=tiny_roberta", "data=miniature", "seed=1,2", f"runs_dir={tmp_path}"]
     planned = plan(overrides)
-    assert len(planned.unfinished()) == 2
+    assert len(unfinished(planned)) == 2
     first = planned.cells[0]
     record_failure(first.config, first.identity, "planted")
-    assert len(planned.unfinished()) == 2
+    assert len(unfinished(planned)) == 2
     record = first.record().model_copy(update={"status": Status.DIVERGED})
     (first.folder / "record.json").write_text(record.model_dump_json())
-    assert planned.unfinished() == planned.cells[1:]
+    assert unfinished(planned) == planned.cells[1:]
 
 
 def test_a_run_finished_in_another_environment_counts_as_long_as_numerics_agree(tmp_path):
@@ -109,7 +114,7 @@ def test_a_run_finished_in_another_environment_counts_as_long_as_numerics_agree(
         elsewhere = cell.identity.environment.model_copy(update={"device": "elsewhere"})
         identity = cell.identity.model_copy(update={"environment": elsewhere, "numerics": numerics})
         write_record(record.model_copy(update={"identity": identity}), tmp_path / identity.folder)
-        assert (not planned.unfinished()) == finished
+        assert (not unfinished(planned)) == finished
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """A Hydra sweeper that plans an experiment's grid, hands what is left to any launcher, and sums up."""
 
+import copy
+import functools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -19,9 +24,10 @@ from omegaconf import DictConfig
 
 @dataclass
 class GridSweeperConf:
-    """Hydra's node for the sweeper."""
+    """Hydra's node for the sweeper; `retry` runs what has failed and nothing else."""
 
     _target_: str = "hydra_plugins.glue_grid_sweeper.grid_sweeper.GridSweeper"
+    retry: bool = False
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="edora-glue")
@@ -30,10 +36,15 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweepe
 class GridSweeper(Sweeper):
     """Run every cell of a plan that has not ended well yet; exit non-zero if one fails."""
 
+    def __init__(self, retry: bool) -> None:
+        self.retry = retry
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher that the configuration names."""
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+        """Keep what a launcher is made of: how much it may take is known once the runs are."""
+        self.whole_config = config
+        self.jobs_per_launch: int | None = None
+        self.instantiate = functools.partial(
+            Plugins.instance().instantiate_launcher, hydra_context=hydra_context, task_function=task_function
         )
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -42,24 +53,69 @@ class GridSweeper(Sweeper):
         Raises:
             SystemExit: with code 1 if a run failed or diverged.
         """
-        from glue_harness.console import announce, summarise, watch
-        from glue_harness.inventory import ENDED
+        from glue_harness import console
+        from glue_harness.inventory import LEFT, State
+        from glue_harness.launchers import run_to_the_end
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import plan
 
         planned = plan(arguments)
         inventory = planned.take_inventory()
-        todo = [cell for cell in planned.cells if inventory.state(cell.key) not in ENDED]
+        todo = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
         if todo:
-            from glue_harness.run import check_inputs
-
-            check_inputs([cell.config for cell in todo])
-        announce(planned, todo, inventory)
+            self._check(todo)
+        console.announce(planned, todo, inventory)
         if not todo:
-            return []
+            return
         os.environ[SWEEPER_PID] = str(os.getpid())
-        with watch(todo):
-            returns = self.launcher.launch([list(cell.overrides) for cell in todo], initial_job_idx=0)
-        if not summarise(todo, [job.return_value for job in returns]):
+        with console.watch(todo):
+            endings = run_to_the_end(self._launch, todo)
+        if not console.summarise(endings):
             sys.exit(1)
-        return returns
+
+    def _check(self, todo: Sequence[Any]) -> None:
+        """Find out within seconds what would end every run: the launcher first, the data and weights last."""
+        from glue_harness.claims import check_writable
+        from glue_harness.launchers import jobs_per_launch
+
+        self.jobs_per_launch = jobs_per_launch(self.whole_config.hydra.launcher)
+        check_writable(Path(todo[0].config.runs_dir))
+        from glue_harness.run import check_inputs
+
+        check_inputs([cell.config for cell in todo])
+
+    def _launch(self, cells: Sequence[Any]) -> list[tuple[str, str]]:
+        """Hand cells to the launcher, in parts that it takes, and return how each ended."""
+        from glue_harness.launchers import launch_side_by_side, split_evenly
+
+        parts = split_evenly(cells, self.jobs_per_launch)
+        launcher = self._make_launcher(len(parts))
+        return launch_side_by_side(functools.partial(_launch_part, launcher), parts)
+
+    def _make_launcher(self, parts: int) -> Launcher:
+        """Make the launcher that the configuration names; the parts share what it may run at once."""
+        config = copy.deepcopy(self.whole_config)
+        if "array_parallelism" in config.hydra.launcher:
+            config.hydra.launcher.array_parallelism = -(-config.hydra.launcher.array_parallelism // parts)
+        return self.instantiate(config=config)
+
+
+def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[tuple[str, str]]:
+    """Launch cells and wait for them; if the launcher gives up, the records tell how far it came."""
+    from glue_harness.launchers import describe_record
+
+    try:
+        jobs = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        print(f"error: the launcher gave up ({type(error).__name__}: {reason})", file=sys.stderr)
+        return [describe_record(cell) for cell in cells]
+    return [_describe_job(job) for job in jobs]
+
+
+def _describe_job(job: JobReturn) -> tuple[str, str]:
+    """Return what the job returned, or why it could not begin."""
+    try:
+        return job.return_value
+    except Exception as error:
+        return "failed", f"{' '.join(job.overrides or ())}: {' '.join(str(error).split())}"

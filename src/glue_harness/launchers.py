@@ -1,0 +1,178 @@
+"""Hydra's launchers as a sweep uses them: do they answer, and has every run come to an end?"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.util
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glue_harness.claims import is_claimed
+from glue_harness.errors import InputError
+from glue_harness.inventory import Key
+from glue_harness.records import RunRecord, Status
+from glue_harness.sweep import Cell
+
+ANSWER_SECONDS = 3.0
+"""How long a cluster may take to say that it is there."""
+
+POLL_SECONDS = 2.0
+
+Ending = tuple[str, str]
+"""How a run ended, or that it is `busy` elsewhere, and one line about it."""
+
+Launch = Callable[[Sequence[Cell]], list[Ending]]
+"""Hands cells to a launcher and waits for them: an ending each."""
+
+
+def jobs_per_launch(launcher: Mapping[str, Any]) -> int | None:
+    """Return how many jobs a launcher takes at once, or None for any number, once its cluster answers.
+
+    `launcher` is Hydra's node of that name.
+
+    Raises:
+        InputError: the cluster cannot be reached, or the package that reaches it is missing.
+    """
+    target = launcher["_target_"].rpartition(".")[2]
+    if target == "RayLauncher":
+        _check_ray(launcher["ray"]["init"].get("address"))
+    return _ask_slurm() if target == "SlurmLauncher" else None
+
+
+def _check_ray(address: str | None) -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("launcher=ray: the package ray is not installed; `make setup-ray` installs it")
+    address = address or os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        return
+    allowed = "allowed is a running cluster's <host>:<port>, auto for this machine's, local to start one"
+    if address == "auto":
+        current = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        if not current.is_file():
+            raise InputError(f"launcher=ray: address=auto: no cluster runs on this machine; {allowed}")
+        address = current.read_text().strip()
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"launcher=ray: address={address}: {allowed}")
+    if (reason := _why_unreachable(host, int(port))) is not None:
+        raise InputError(f"launcher=ray: address={address} does not answer ({reason}); {allowed}")
+
+
+def _why_unreachable(host: str, port: int) -> str | None:
+    """Say why a port cannot be reached, within seconds; None where it can."""
+
+    def connect() -> None:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+
+    # In a thread of its own: a timeout of the connection does not bound the look-up of the name.
+    asking = concurrent.futures.ThreadPoolExecutor(max_workers=1).submit(connect)
+    try:
+        asking.result(timeout=ANSWER_SECONDS)
+    except (OSError, concurrent.futures.TimeoutError) as error:
+        return str(error) or "no answer within seconds"
+    return None
+
+
+def _ask_slurm() -> int:
+    """Return how many jobs an array of the site's SLURM may have."""
+    allowed = "allowed is a machine that submits to a SLURM cluster which runs"
+    if shutil.which("sbatch") is None or shutil.which("scontrol") is None:
+        raise InputError(f"launcher=slurm: there is no sbatch on this machine; {allowed}")
+    ask = ["scontrol", "show", "config"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"launcher=slurm: SLURM does not answer within seconds; {allowed}") from error
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split())
+        raise InputError(f"launcher=slurm: SLURM does not answer ({reason}); {allowed}") from error
+    settings = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
+    return int(next(value for name, value in settings.items() if name.strip() == "MaxArraySize"))
+
+
+def split_evenly(cells: Sequence[Cell], at_most: int | None) -> list[Sequence[Cell]]:
+    """Split cells, in order, into as few parts of about the same size as `at_most` in each allows."""
+    parts = 1 if at_most is None else -(-len(cells) // at_most)
+    bounds = [len(cells) * part // parts for part in range(parts + 1)]
+    return [cells[begin:end] for begin, end in itertools.pairwise(bounds)]
+
+
+def launch_side_by_side(launch: Launch, parts: Sequence[Sequence[Cell]]) -> list[Ending]:
+    """Launch all parts at once and wait for all: each is in the cluster's queue before any has ended.
+
+    The threads do not keep the program alive: Ctrl-C ends it, and what is in a queue goes on.
+    """
+    if len(parts) == 1:
+        return launch(parts[0])
+    endings: list[list[Ending]] = [[] for _ in parts]
+    errors: list[Exception] = []
+
+    def run(part: int) -> None:
+        try:
+            endings[part] = launch(parts[part])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(part,), daemon=True) for part in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [ending for part in endings for ending in part]
+
+
+def run_to_the_end(launch: Launch, cells: Sequence[Cell]) -> list[Ending]:
+    """Launch cells until each has come to an end, here or in another process; return an ending each.
+
+    A run that another process is at is waited for, and launched again if its owner dies.
+    """
+    endings: dict[Key, Ending] = {}
+    waiting = list(cells)
+    while waiting:
+        endings |= zip((cell.key for cell in waiting), launch(waiting), strict=True)
+        busy = [cell for cell in waiting if endings[cell.key][0] == "busy"]
+        waiting = _wait_for_others(busy, endings)
+    return [endings[cell.key] for cell in cells]
+
+
+def _wait_for_others(busy: Sequence[Cell], endings: dict[Key, Ending]) -> list[Cell]:
+    """Wait until one of the busy runs is free that has not ended; note down those that end meanwhile."""
+    if busy:
+        print(f"{len(busy)} runs are with another sweep; waiting for them", file=sys.stderr)
+    before = {cell.key: cell.record() for cell in busy}
+    waiting = list(busy)
+    while waiting:
+        free = [cell for cell in waiting if not is_claimed(cell.folder)]
+        ended = [cell for cell in free if _has_ended(cell.record(), before[cell.key])]
+        endings |= {cell.key: describe_record(cell) for cell in ended}
+        abandoned = [cell for cell in free if cell not in ended]
+        if abandoned:
+            return [cell for cell in waiting if cell not in ended]
+        waiting = [cell for cell in waiting if cell not in ended]
+        if waiting:
+            time.sleep(POLL_SECONDS)
+    return []
+
+
+def _has_ended(record: RunRecord | None, before: RunRecord | None) -> bool:
+    return record is not None and (record.status is not Status.FAILED or record != before)
+
+
+def describe_record(cell: Cell) -> Ending:
+    """Return how a run ended as its record tells it, or that it has none."""
+    record = cell.record()
+    if record is None:
+        return "lost", f"{cell.folder}: it has no record; the same command goes on with it"
+    last_line = (record.error or "").strip().rpartition("\n")[2]
+    return record.status.value, f"{cell.folder}: {last_line}" if last_line else str(cell.folder)

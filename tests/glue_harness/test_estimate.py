@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+
+from glue_harness.estimate import count_examples, estimate, free_space, measure_size
+from glue_harness.inventory import take_inventory
+from glue_harness.records import Status
+
+from .planned_runs import make_cell, make_cost, make_record, write_run
+
+ROWS, EPOCHS = 100, 2
+
+
+def timed(total_seconds, examples=ROWS * EPOCHS, train_seconds=10.0):
+    return make_cost().model_copy(
+        update={
+            "train_seconds": train_seconds,
+            "total_seconds": total_seconds,
+            "train_examples_per_second": examples / train_seconds,
+        }
+    )
+
+
+def estimate_left(tmp_path, left, measured):
+    for cell, cost in measured:
+        write_run(make_record(cell, cost=cost), tmp_path)
+    return estimate(left, take_inventory(tmp_path, ["tiny"]))
+
+
+def test_like_runs_take_what_they_took(tmp_path):
+    measured = [
+        (make_cell(seed=seed), timed(seconds)) for seed, seconds in ((1, 20.0), (2, 30.0), (3, 100.0))
+    ]
+    found = estimate_left(tmp_path, [make_cell(seed=4), make_cell(seed=5)], measured)
+    assert found.seconds == pytest.approx(2 * 30.0)
+    assert (found.runs, found.unlike) == (2, 0)
+    assert found.measured.total() == 3
+
+
+@pytest.mark.parametrize(
+    ("like", "seconds"),
+    [
+        (make_cell(seed=2), 11.0),
+        (make_cell(learning_rate=0.5), 12.0),
+        (make_cell(rank=8), 13.0),
+        (make_cell(method="dora"), 14.0),
+        (make_cell(task="cola", method="dora"), 15.0),
+    ],
+)
+def test_the_most_like_runs_are_asked(tmp_path, like, seconds):
+    """Every one of these is measured, or all those less like than the one in question."""
+    likes = [
+        (make_cell(task="cola", method="dora"), 15.0),
+        (make_cell(method="dora"), 14.0),
+        (make_cell(rank=8), 13.0),
+        (make_cell(learning_rate=0.5), 12.0),
+        (make_cell(seed=2), 11.0),
+    ]
+    measured = [(cell, timed(took)) for cell, took in likes if took >= seconds]
+    assert like.key in {cell.key for cell, _ in measured}
+    assert estimate_left(tmp_path, [make_cell()], measured).seconds == pytest.approx(seconds)
+
+
+def test_time_follows_the_number_of_examples(tmp_path):
+    left = make_cell(epochs=5 * EPOCHS)
+    assert estimate_left(tmp_path, [left], [(make_cell(), timed(20.0))]).seconds == pytest.approx(100.0)
+
+
+def test_what_resembles_nothing_is_left_out_and_counted(tmp_path):
+    measured = [(make_cell(), timed(20.0))]
+    found = estimate_left(tmp_path, [make_cell(seed=2), make_cell(model="other")], measured)
+    assert (found.runs, found.unlike, found.seconds) == (2, 1, pytest.approx(20.0))
+
+
+def test_failed_runs_and_runs_without_a_pace_say_nothing(tmp_path):
+    write_run(make_record(make_cell(), status=Status.FAILED), tmp_path)
+    write_run(make_record(make_cell(seed=2), status=Status.DIVERGED), tmp_path)
+    no_pace = make_cost().model_copy(update={"train_examples_per_second": None})
+    found = estimate_left(tmp_path, [make_cell(seed=4)], [(make_cell(seed=3), no_pace)])
+    assert (found.unlike, found.seconds) == (1, 0.0)
+
+
+def test_disk_is_that_of_a_like_run(tmp_path):
+    folder = write_run(make_record(make_cell(), cost=timed(20.0)), tmp_path)
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights").write_bytes(bytes(100_000))
+    measure_size.cache_clear()
+    found = estimate(
+        [make_cell(seed=2), make_cell(seed=3)],
+        take_inventory(tmp_path, ["tiny"]),
+    )
+    assert 200_000 < found.size < 400_000
+
+
+def test_examples_are_those_of_the_data_that_is_read(build_config):
+    config = make_cell().config
+    assert count_examples(config) == ROWS * EPOCHS
+    steps = replace(config, trainer=replace(config.trainer, max_steps=3))
+    assert count_examples(steps) == 3 * config.trainer.batch_size
+    assert count_examples(replace(config, task=replace(config.task, splits={}))) is None
+    miniature = build_config("task=rte", "trainer=fast", "trainer.epochs=3")
+    assert 0 < count_examples(miniature) < 3 * miniature.task.splits["train"].rows
+
+
+def test_free_space_is_known_before_there_is_a_folder(tmp_path):
+    assert free_space(tmp_path / "not" / "yet") > 0

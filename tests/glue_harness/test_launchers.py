@@ -1,0 +1,241 @@
+"""What a sweep asks of a launcher: an answer within seconds, and an end for every run."""
+
+import os
+import socket
+import stat
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from glue_harness import launchers
+from glue_harness.claims import claim
+from glue_harness.errors import InputError, explain
+from glue_harness.launchers import (
+    jobs_per_launch,
+    launch_side_by_side,
+    run_to_the_end,
+    split_evenly,
+)
+from glue_harness.records import Status
+
+from .planned_runs import CellElsewhere, make_cell, make_record, write_run
+
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+SLURM = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
+
+
+def ray_at(address):
+    return {"_target_": RAY, "ray": {"init": {"address": address}}}
+
+
+@pytest.fixture
+def ray_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_launchers_of_this_machine_take_any_number():
+    assert (
+        jobs_per_launch({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"})
+        is None
+    )
+
+
+def test_ray_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="launcher=ray: the package ray is not installed; `make setup-ray`"):
+        jobs_per_launch(ray_at("local"))
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:{port}", r"address=127.0.0.1:\d+ does not answer \(.*refused\)"),
+        ("ray://127.0.0.1:{port}", "does not answer"),
+        ("auto", "address=auto: no cluster runs on this machine"),
+        ("nonsense", "address=nonsense: allowed is a running cluster's <host>:<port>"),
+    ],
+)
+@pytest.mark.usefixtures("ray_installed")
+def test_a_ray_that_cannot_be_reached_is_one_line_within_seconds(address, message, closed_port):
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=message) as caught:
+        jobs_per_launch(ray_at(address.format(port=closed_port)))
+    assert time.monotonic() - begin < 2 * launchers.ANSWER_SECONDS
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("ray_installed")
+def test_a_ray_that_answers_is_taken(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert jobs_per_launch(ray_at(address)) is None
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address + "\n")
+        assert jobs_per_launch(ray_at("auto")) is None
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert jobs_per_launch(ray_at(None)) is None
+    with pytest.raises(InputError, match="does not answer"):
+        jobs_per_launch(ray_at(None))
+
+
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+    """Put an sbatch on the PATH, and a scontrol that does what the test says."""
+
+    def install(script):
+        for name in ("sbatch", "scontrol"):
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+    return install
+
+
+def test_a_slurm_array_is_as_large_as_the_site_allows(fake_slurm):
+    fake_slurm("echo 'Configuration data'; echo 'MaxArraySize            = 1001'; echo 'MaxJobCount = 10000'")
+    assert jobs_per_launch(SLURM) == 1001
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "echo 'slurm_load_ctl_conf error: Unable to contact' >&2; exit 1",
+            r"not answer \(slurm_load_ctl_conf",
+        ),
+        ("exec sleep 30", "SLURM does not answer within seconds"),
+    ],
+)
+def test_a_slurm_that_cannot_be_reached_is_one_line_within_seconds(fake_slurm, script, message):
+    fake_slurm(script)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=message):
+        jobs_per_launch(SLURM)
+    assert time.monotonic() - begin < 2 * launchers.ANSWER_SECONDS
+
+
+def test_a_machine_without_slurm_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="launcher=slurm: there is no sbatch on this machine"):
+        jobs_per_launch(SLURM)
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("ray", "make setup-ray"), ("submitit_slurm", "make setup")])
+def test_a_launcher_without_its_plugin_says_what_to_install(name, remedy):
+    from hydra.errors import MissingConfigException
+
+    error = MissingConfigException("Could not find", missing_cfg_file=f"hydra/launcher/{name}")
+    launcher = name.removeprefix("submitit_")
+    assert explain(error) == f"launcher={launcher}: its package is not installed; `{remedy}` installs it"
+
+
+@pytest.mark.parametrize(
+    ("cells", "at_most", "sizes"),
+    [
+        (24, None, [24]),
+        (24, 24, [24]),
+        (25, 24, [12, 13]),
+        (10_500, 1001, [954, 955] * 5 + [955]),
+        (1, 1001, [1]),
+    ],
+)
+def test_cells_are_split_evenly_into_parts_that_fit(cells, at_most, sizes):
+    parts = split_evenly(range(cells), at_most)
+    assert sorted(len(part) for part in parts) == sorted(sizes)
+    assert [cell for part in parts for cell in part] == list(range(cells))
+
+
+def test_parts_are_launched_at_once_and_their_endings_keep_the_order():
+    launched = []
+
+    def launch(cells):
+        launched.append(cells)
+        while len(launched) < 3:  # none returns before all are in the queue
+            time.sleep(0.01)
+        return [("complete", str(cell)) for cell in cells]
+
+    endings = launch_side_by_side(launch, split_evenly(range(8), 3))
+    assert [message for _, message in endings] == [str(cell) for cell in range(8)]
+
+
+def test_a_part_that_cannot_be_launched_is_an_error_not_a_silence():
+    def launch(cells):
+        raise RuntimeError(f"no room for {cells}")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        launch_side_by_side(launch, split_evenly(range(8), 3))
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    monkeypatch.setattr(launchers, "POLL_SECONDS", 0.01)
+    found = [make_cell(seed=seed) for seed in (1, 2)]
+    return [CellElsewhere((), _below(c.config, tmp_path), c.cell_hash, c.environment) for c in found]
+
+
+def _below(config, tmp_path):
+    config.runs_dir = str(tmp_path)
+    return config
+
+
+def write(cell, **values):
+    write_run(make_record(cell, **values), cell.config.runs_dir)
+
+
+def test_a_run_that_another_sweep_finishes_is_waited_for_and_not_launched_again(cells, monkeypatch):
+    launches, owned = [], claim(cells[0].folder)
+    assert owned.__enter__()
+
+    def launch(waiting):
+        launches.append(len(waiting))
+        return [("busy", "elsewhere"), ("complete", "here")]
+
+    def pause(seconds):
+        write(cells[0])
+        owned.__exit__(None, None, None)
+
+    monkeypatch.setattr(launchers.time, "sleep", pause)
+    endings = run_to_the_end(launch, cells)
+    assert [state for state, _ in endings] == ["complete", "complete"]
+    assert launches == [2]
+
+
+def test_a_run_that_fails_elsewhere_meanwhile_is_not_run_again(cells, monkeypatch):
+    owned = claim(cells[0].folder)
+    assert owned.__enter__()
+
+    def pause(seconds):
+        write(cells[0], status=Status.FAILED)
+        owned.__exit__(None, None, None)
+
+    monkeypatch.setattr(launchers.time, "sleep", pause)
+    endings = run_to_the_end(lambda waiting: [("busy", ""), ("complete", "")], cells)
+    assert [state for state, _ in endings] == ["failed", "complete"]
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_run_whose_other_owner_dies_is_launched_again(cells, failed_before):
+    if failed_before:
+        write(cells[0], status=Status.FAILED)
+    launches = []
+
+    def launch(waiting):
+        launches.append([cell.key for cell in waiting])
+        if len(launches) == 1:
+            return [("busy", ""), ("complete", "")]
+        return [("complete", "taken over")]
+
+    endings = run_to_the_end(launch, cells)
+    assert endings[0] == ("complete", "taken over")
+    assert launches == [[cell.key for cell in cells], [cells[0].key]]
