@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from glue_harness.records import Identity, Status, read_record
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
+
+ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
+"""SLURM announces a job's end to all of its processes; it is submitit's to act on, a run would die of it."""
 
 LOG_NAME = "run.log"
 SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
@@ -47,7 +51,8 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     context.set_forkserver_preload(list(PRELOADED))
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run_in_child, args=(config, identity, sender), daemon=False)
-    child.start()
+    with _without(ANNOUNCEMENTS):
+        child.start()
     sender.close()
     try:
         state, message = receiver.recv()
@@ -56,6 +61,16 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     finally:
         child.join()
     return (state, message) if state else _record_death(config, identity, child.exitcode)
+
+
+@contextlib.contextmanager
+def _without(signals: set[signal.Signals]) -> Iterator[None]:
+    """Keep what is started inside, and all that it starts, from ever getting these signals."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache

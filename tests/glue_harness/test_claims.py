@@ -1,13 +1,14 @@
 import fcntl
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 
 import pytest
 
 from glue_harness import claims
-from glue_harness.claims import LOCK_NAME, begin_attempt, claim, count_attempts, is_claimed
+from glue_harness.claims import LOCK_NAME, begin_attempt, check_writable, claim, count_attempts, is_claimed
 from glue_harness.errors import InputError
 
 
@@ -109,3 +110,30 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
         claim(tmp_path),
     ):
         pass
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB of its own; yields its folder and what remounts it."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system can be mounted here by root only")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_found_before_anything_runs(small_disk):
+    with pytest.raises(InputError, match=r"runs_dir: .* cannot be written \(No space left on device\)"):
+        check_writable(small_disk / "runs")
+    assert not list((small_disk / "runs").iterdir())
+
+
+def test_a_read_only_disk_is_found_before_anything_runs(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(InputError, match=r"runs_dir: .* cannot be written \(Read-only file system\)"):
+        check_writable(small_disk / "runs")
+
+
+def test_a_disk_with_room_is_left_as_it_was(tmp_path):
+    check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from glue_harness.errors import InputError
+from glue_harness.errors import CONF, InputError
 from glue_harness.inventory import LEFT
 from glue_harness.records import Status, write_record
 from glue_harness.run import record_failure
@@ -59,6 +61,39 @@ def test_bad_input_is_one_line(override, message):
     overrides = [override] if override.startswith("experiment") else ["experiment=demo", override]
     with pytest.raises(InputError, match=message) as caught:
         plan(overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def plant(tmp_path, monkeypatch):
+    """Return what puts an experiment into a copy of conf/."""
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    for module in ("errors", "grid", "sweep"):
+        monkeypatch.setattr(f"glue_harness.{module}.CONF", conf)
+
+    def write(text):
+        (conf / "experiment" / "planted.yaml").write_text(f"# @package _global_\n{text}\n")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("experiment: {name: planted}", "experiment=planted: it has no .* experiment.grid; allowed is"),
+        ("experiment: {grid: [{task: [rte]}]}", "experiment=planted: it has no experiment.name"),
+        ("seed: 3", "experiment=planted: it has no experiment.name"),
+        ("experiment: {name: planted, grid: [{task: [rte, nix]}]}", "task=nix: allowed is one of cola, "),
+        ("experiment: {name: planted, grid: [{taks: [rte]}]}", "taks"),
+        ("experiment: {name: planted, grid: [{rank: [4, many]}]}", "rank: Value 'many'"),
+        ("experiment: {name: planted, grid: [{task: []}]}", "no run of the grid"),
+    ],
+)
+def test_an_experiment_without_a_usable_grid_is_one_line(plant, text, message):
+    plant(text)
+    with pytest.raises(InputError, match=message) as caught:
+        plan(["experiment=planted"])
     assert "\n" not in str(caught.value)
 
 

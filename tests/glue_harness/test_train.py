@@ -78,11 +78,18 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path):
     failed, complete = (cell.record() for cell in planned.cells)
     assert (failed.status, complete.status) == (Status.FAILED, Status.COMPLETE)
     assert "FileExistsError" in failed.error or "NotADirectoryError" in failed.error
+    assert failed.attempts == complete.attempts == 1
     (blocked / "logits").unlink()
-    retry = command("-m", *arguments)
-    assert retry.returncode == 0
-    assert "2 runs, 1 done, 1 to do" in retry.stderr
-    assert all(cell.record().status is Status.COMPLETE for cell in planned.cells)
+    retry = command("-m", *arguments, "seed=1,2", "hydra.sweeper.retry=true")
+    assert retry.returncode == 0, retry.stderr
+    assert "4 runs, 1 done, 1 to do" in retry.stderr  # seed 2 has not failed: it has not been run
+    again, untouched = (cell.record() for cell in planned.cells)
+    assert again.status is Status.COMPLETE
+    assert again.attempts == 2
+    assert untouched == complete
+    nothing = command("-m", *arguments, "seed=1,2", "hydra.sweeper.retry=true")
+    assert nothing.returncode == 0
+    assert "4 runs, 2 done, 0 to do; nothing to run" in nothing.stderr
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,8 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path):
         (["runs_dir=/proc/nowhere"], "error: runs_dir: /proc/nowhere/tiny_roberta"),
         (["method.adapter.target_modules=[nix]"], "error: method=edora, target_modules=['nix']"),
         (["experiment=nix"], "error: experiment=nix: allowed is one of"),
+        (["-m", "runs_dir=/proc/nowhere"], "error: runs_dir: /proc/nowhere cannot be written"),
+        (["-m", "launcher=ray", "hydra.launcher.ray.init.address=127.0.0.1:1"], "error: launcher=ray: "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):

@@ -1,0 +1,60 @@
+"""A sweep may be killed at any time and started by anybody: nothing is run twice, nothing is lost."""
+
+import os
+import signal
+
+import pytest
+
+from .sweep_processes import (
+    TINY,
+    find_records,
+    finish,
+    read_attempts,
+    read_finished,
+    read_results,
+    run_sweep,
+    start_sweep,
+    wait_for,
+)
+
+
+def share_a_grid(arguments, runs_dir, launchers):
+    """Run sweeps over one grid at once; every run must be complete, and begun once."""
+    sweeps = [start_sweep(*arguments, f"runs_dir={runs_dir}", f"launcher={name}") for name in launchers]
+    for code, errors in [finish(sweep) for sweep in sweeps]:
+        assert code == 0, errors
+    assert set(read_attempts(arguments, runs_dir)) == {1}
+
+
+def test_two_sweeps_at_once_share_a_grid_and_run_nothing_twice(tmp_path):
+    share_a_grid([*TINY, "method=full,lora", "task=sst2", "seed=1,2"], tmp_path, ["basic", "basic"])
+
+
+@pytest.mark.slow
+def test_three_sweeps_at_once_share_a_larger_grid(tmp_path):
+    grid = [*TINY, "method=full,lora,edora", "task=sst2,stsb,rte,cola", "seed=1,2"]
+    share_a_grid(grid, tmp_path, ["joblib", "joblib", "basic"])
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_three_times_ends_as_if_it_never_was(tmp_path):
+    """SIGKILL to the process group, while runs train; the interrupted ones go on, the finished ones stay."""
+    grid = [*TINY, "trainer=fast", "trainer.epochs=3", "method=full,edora", "task=sst2,stsb,rte", "seed=1,2"]
+    killed = tmp_path / "killed"
+    for kill in range(3):
+        before = read_finished(killed)
+        sweep = start_sweep(*grid, f"runs_dir={killed}")
+        wait_for(lambda: len(find_records(killed)) >= len(before) + 2)  # noqa: B023
+        os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.communicate()
+        assert len(find_records(killed)) < 12, f"kill {kill + 1} came after the end"
+        assert before.items() <= read_finished(killed).items()
+    before = read_finished(killed)
+    said = run_sweep(*grid, f"runs_dir={killed}")
+    assert f"12 runs, {len(before)} done, {12 - len(before)} to do" in said
+    assert before.items() <= read_finished(killed).items()
+    attempts = read_attempts(grid, killed)
+    assert max(attempts) <= 4
+    assert sum(attempts) > 12  # a kill met a run that had begun
+    run_sweep(*grid, f"runs_dir={tmp_path / 'whole'}")
+    assert read_results(grid, killed) == read_results(grid, tmp_path / "whole")
