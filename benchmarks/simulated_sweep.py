@@ -1,6 +1,6 @@
 """A sweep whose runs take no time: what is left is the cost of sweeping itself.
 
-    python benchmarks/simulated_sweep.py experiment=paper_grid model=tiny_roberta data=miniature runs_dir=<folder>
+    python benchmarks/simulated_sweep.py experiment=paper_grid model=tiny_roberta data=miniature runs_dir=…
 
 Plan, launcher, locks and records are the real ones; instead of training, a job writes the record of a run of
 fifty epochs. docs/running-at-scale.md says what came of it.
@@ -50,7 +50,7 @@ def pretend(config: Config, identity: Identity, attempts: int) -> RunRecord:
             Epoch(
                 epoch=number,
                 train_loss=0.6931471805599453 / number,
-                metrics={part: scores for part in ("all", "even", "odd")},
+                metrics=dict.fromkeys(("all", "even", "odd"), scores),
                 degenerate=False,
             )
             for number in range(1, EPOCHS + 1)

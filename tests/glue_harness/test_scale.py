@@ -10,7 +10,7 @@ import pytest
 from glue_harness.sweep import plan
 
 from .planned_runs import CPU, CellElsewhere, make_record
-from .sweep_processes import ROOT, environment
+from .sweep_processes import environment
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn")
 SECONDS = 3.0

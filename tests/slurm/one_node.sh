@@ -34,7 +34,7 @@ AuthInfo=socket=$folder/munge.socket
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0
 MpiDefault=none
 ReturnToService=2
