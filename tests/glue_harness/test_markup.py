@@ -31,10 +31,10 @@ def test_latex_says_a_name_once_a_group_and_markdown_in_every_row():
 
 
 def test_only_names_at_the_beginning_of_a_row_are_left_out():
-    rows = make_rows(("RTE", "LoRA", 1.0), ("CoLA", "LoRA", 1.0), ("CoLA", "LoRA", 1.0))
-    tex = to_latex(make_table([rows]), "t")
-    assert r"CoLA & LoRA & " in tex
-    assert r"\\" + "\n" + r" &  & \textbf{1.0} \\" in tex
+    texts = [("RTE", "LoRA", "1", "2"), ("CoLA", "LoRA", "1", "2"), ("CoLA", "LoRA", "1", "3")]
+    rows = [[Entry(text) for text in row] for row in texts]
+    tex = to_latex(Table("Ranks", [*HEAD, ("r=8", "")], 2, [rows], []), "t")
+    assert "RTE & LoRA & 1 & 2 \\\\\nCoLA & LoRA & 1 & 2 \\\\\n &  & 1 & 3 \\\\\n" in tex
 
 
 def test_a_second_line_of_the_head_is_there_when_it_says_something():

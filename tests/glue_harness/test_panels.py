@@ -84,9 +84,7 @@ print({ending: hashlib.sha256(content).hexdigest() for ending, content in encode
 
 def test_bytes_depend_on_no_hash_seed_no_clock_no_settings_and_no_display(tmp_path):
     """Two processes; the other has another hash seed and time, a matplotlibrc and a backend that needs a display."""
-    (tmp_path / "matplotlibrc").write_text(
-        "font.size: 20\nlines.linewidth: 5\nsavefig.dpi: 30\nbackend: tkagg\n"
-    )
+    (tmp_path / "matplotlibrc").write_text("axes.linewidth: 5\nfont.size: 20\nbackend: tkagg\n")
     shared = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     shared["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
     first = {"PYTHONHASHSEED": "1"}
