@@ -161,7 +161,9 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
         for row in rows:
             _draw_curve(axis, row, looks[row["method"]], row["method"] in several)
         finish_panel(axis, not rows, "epoch")
-        axis.set_xlim(0.5, max((len(row["statistic"]) for row in rows), default=1) + 0.5)
+        last = max((len(row["statistic"]) for row in rows), default=1)
+        margin = max(0.5, 0.03 * last)
+        axis.set_xlim(1 - min(margin, 0.9), last + margin)  # no epoch 0
         axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     return figure
 

@@ -223,7 +223,8 @@ def test_epochs_are_whole_numbers_from_one(curves):
         (axis,) = draw_curves(selection, pd.DataFrame([row], dtype=object), "Title").axes
         low, high = axis.get_xlim()
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
-        assert 0 < low < 1 <= number < high
+        assert low < 1 <= number < high
+        assert min(ticks) >= 1
         assert 1 <= len(ticks) <= 10
         assert all(tick == int(tick) for tick in ticks)
 
