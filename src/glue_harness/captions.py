@@ -177,13 +177,9 @@ def _describe_settings(scored: pd.DataFrame) -> list[str]:
     """Say what each method was trained with: once where it is the same for all tasks, else by task."""
     several_models = scored["model"].nunique() > 1
     described: dict[tuple, list[Row]] = {}
-    columns = [*ROW_KEY, "task", "learning_rate", "head_learning_rate", "epochs"]
+    columns = [*ROW_KEY, "task", "adapter_parameters", "learning_rate", "head_learning_rate", "epochs"]
     for runs in split_rows(evidence.list_rows(scored[columns]), ROW_KEY):
-        used = {
-            name_task(run["task"]): f"{run['learning_rate']:g}, {run['head_learning_rate']:g}, "
-            f"{run['epochs']} epochs"
-            for run in runs
-        }
+        used = {name_task(run["task"]): _describe_training(run) for run in runs}
         distinct = set(used.values())
         texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in used.items()]
         key = (*(runs[0][name] for name in SERIES_KEY), " / ".join(texts))
@@ -192,6 +188,12 @@ def _describe_settings(scored: pd.DataFrame) -> list[str]:
         f"{f'{model}: ' * several_models}{name_series(rows)} {text}"
         for (model, *_, text), rows in described.items()
     ]
+
+
+def _describe_training(run: Row) -> str:
+    """Say at which rates and how long a run trains; a method that trains the head alone has no other rate."""
+    rate = "--" if run["adapter_parameters"] == 0 else f"{run['learning_rate']:g}"
+    return f"{rate}, {run['head_learning_rate']:g}, {run['epochs']} epochs"
 
 
 def _name_commit(row: Row) -> str:

@@ -59,6 +59,12 @@ def test_learning_rates_are_said_once_or_by_task(rows):
     assert "0.002, 0.003, 5 epochs on CoLA / 0.0001, 0.003, 5 epochs on RTE" in notes
 
 
+def test_the_head_alone_has_no_learning_rate_of_an_adapter():
+    rows = [row for task in ("rte", "mrpc") for row in make_runs(task, "head_only", [0.7], rank=None)]
+    rows[0]["learning_rate"] = 1.0
+    assert "epochs: Head only --, 0.003, 5 epochs." in to_markdown(build(rows))
+
+
 def test_ranks_that_share_their_settings_are_named_together():
     rows = [row for rank in (4, 8) for row in make_runs("rte", "edora", [0.7], rank=rank)]
     assert "epochs: EDoRA (r=4, 8) 0.002, 0.003, 5 epochs." in to_markdown(build(rows))
