@@ -63,7 +63,7 @@ all-runs: setup
 	if [ $$status -le 1 ]; then $(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES); fi; \
 	exit $$status
 
-tables: setup  ## write results/EXPERIMENT/ from its runs and committed evidence, and print the table
+tables: setup  ## write tables and figures to results/EXPERIMENT/ from runs and committed evidence
 	@$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES)
 
 restore: setup  ## turn EXPERIMENT's committed evidence back into finished runs

@@ -27,7 +27,17 @@ ROOMS = [
     "entry",
     "train plan status",
 ]
-REPORTING = ["stats", "evidence", "collection selection", "captions", "tables", "aggregate restore"]
+REPORTING = [
+    "stats",
+    "evidence",
+    "collection selection",
+    "comparison curves",
+    "captions",
+    "markup panels",
+    "tables plots",
+    "rank_table ablation_table",
+    "aggregate restore",
+]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
 HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
@@ -75,6 +85,16 @@ def test_training_and_reporting_meet_only_on_disk():
         assert not rooms_of(HARNESS[room]) & TRAINING_ONLY, room
     for room in set(HARNESS) - reporting - {ABOVE_BOTH}:
         assert not rooms_of(HARNESS[room]) & reporting, room
+
+
+def test_only_who_draws_imports_matplotlib():
+    drawing = {
+        room
+        for room, imports in HARNESS.items()
+        if any(name.split(".")[0] == "matplotlib" for name in imports)
+    }
+    assert drawing == {"panels", "plots"}
+    assert not any("pyplot" in name for room in drawing for name in HARNESS[room])
 
 
 def test_edora_knows_nothing_of_the_harness():

@@ -1,4 +1,4 @@
-"""ENTRY: run records -> results/<experiment>/: the evidence, and the tables that derive from it alone.
+"""ENTRY: run records -> results/<experiment>/: evidence, and the tables and figures that derive from it.
 
 `python -m glue_harness.aggregate experiment=<name> [protocol=…] [only.…=[…]]`
 """
@@ -11,23 +11,30 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from glue_harness import evidence, sweep, tables
+from glue_harness import evidence, sweep
+from glue_harness.ablation_table import build_ablation_table
 from glue_harness.collection import collect
+from glue_harness.comparison import PAIR_KEY, compare_methods
+from glue_harness.curves import keep_middle_ranks, trace_cells
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, choices
 from glue_harness.evidence import Evidence
+from glue_harness.markup import to_latex, to_markdown
+from glue_harness.rank_table import build_rank_table
 from glue_harness.records import write_atomically
-from glue_harness.selection import average_tasks, score_runs, summarise
+from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
 from glue_harness.sweep import Plan
+from glue_harness.tables import build_main_table, to_csv
 
-TABLE = "table_main"
+ABLATION = ("edora", "edora_random")
+"""The methods that differ by their frozen bases alone, and are compared where an experiment has both."""
 
 
 def aggregate(overrides: list[str]) -> str:
-    """Write the evidence and the tables of the experiment that `overrides` choose; return its table to show.
+    """Write evidence, tables and figures of the experiment that `overrides` choose; return tables to show.
 
-    Filters (`only.…`) narrow the returned table; the files always hold the whole experiment, so that looking
-    at a part loses nothing. A protocol chosen with `protocol=` has tables of its own beside the experiment's.
+    Filters (`only.…`) narrow the returned tables; the files always hold the whole experiment, so that looking
+    at a part loses nothing. A protocol chosen with `protocol=` has files of its own beside the experiment's.
 
     Raises:
         InputError: no experiment, or records or earlier evidence that cannot be used; nothing is written.
@@ -39,27 +46,59 @@ def aggregate(overrides: list[str]) -> str:
     folder = Path(plan.config.results_dir, plan.name)
     collected = collect(plan, Path(plan.config.runs_dir), folder)
     chosen = any(override.startswith("protocol=") for override in overrides)
-    table = f"{TABLE}_{plan.config.protocol.name}" if chosen else TABLE
-    rendered = render(collected, plan, table)
-    contents = {name: text.encode() for name, text in rendered.items()}
-    write_together(folder, evidence.encode(collected) | contents)
+    suffix = f"_{plan.config.protocol.name}" if chosen else ""
+    selection = select(collected, plan.config.protocol)
+    rendered = render(selection, plan, suffix)
+    files = evidence.encode(collected) | {name: text.encode() for name, text in rendered.items()}
+    write_together(folder, files | draw(collected, selection, plan, suffix))
     filtered = sweep.plan(overrides)
     if len(filtered.cells) < len(plan.cells):
-        rendered = render(_restrict(collected, filtered), filtered, table)
-    return rendered[f"{table}.md"]
+        narrowed = select(_restrict(collected, filtered), plan.config.protocol)
+        rendered = render(narrowed, filtered, suffix)
+    return "\n".join(text for name, text in rendered.items() if name.endswith(".md"))
 
 
-def render(collected: Evidence, plan: Plan, name: str = TABLE) -> dict[str, str]:
-    """Return the main table's files, `name` and ending to text; of `plan` protocol, title and name enter."""
-    protocol = plan.config.protocol
-    scored = score_runs(collected, protocol)
-    summary = summarise(scored, protocol)
-    averages = average_tasks(summary)
-    table = tables.build_main_table(scored, summary, averages, protocol, plan.title)
+def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]:
+    """Return the files of every table that the grid calls for, name to text; of `plan`, title and name enter.
+
+    All experiments have the main table. One that gives a method several ranks has the rank table, one that
+    holds both methods of ABLATION the ablation table.
+    """
+    protocol, title = selection.protocol, plan.title
+    tables = [
+        ("main", build_main_table(selection, title), to_csv(selection.summary, selection.averages, protocol))
+    ]
+    if methods := list_swept_methods(selection.summary):
+        swept = selection.keep(lambda row: row["method"] in methods)
+        table = build_rank_table(swept, f"{title} (a column for each rank)")
+        tables.append(("ranks", table, to_csv(swept.summary, swept.averages, protocol)))
+    compared = compare_methods(selection, *ABLATION)
+    if not compared.empty:
+        table = build_ablation_table(selection, compared, f"{title} (seed by seed)")
+        averages = average_tasks(compared, PAIR_KEY)
+        tables.append(("ablation", table, to_csv(compared, averages, protocol, PAIR_KEY)))
+    files = {}
+    for name, table, csv in tables:
+        label = plan.name if name == "main" else f"{plan.name}_{name}"
+        files[f"table_{name}{suffix}.md"] = to_markdown(table)
+        files[f"table_{name}{suffix}.tex"] = to_latex(table, label)
+        files[f"table_{name}{suffix}.csv"] = csv
+    return files
+
+
+def draw(collected: Evidence, selection: Selection, plan: Plan, suffix: str = "") -> dict[str, bytes]:
+    """Return the files of every figure, name to content; of `plan` the title enters."""
+    from glue_harness import panels, plots  # matplotlib's import takes time: only who draws waits for it
+
+    middle = keep_middle_ranks(selection)
+    figures = {
+        "scores": plots.draw_scores(selection, plan.title),
+        "curves": plots.draw_curves(middle, trace_cells(collected, middle), plan.title),
+    }
     return {
-        f"{name}.md": tables.to_markdown(table),
-        f"{name}.tex": tables.to_latex(table, plan.name),
-        f"{name}.csv": tables.to_csv(summary, averages, protocol),
+        f"figure_{name}{suffix}.{ending}": content
+        for name, figure in figures.items()
+        for ending, content in panels.encode(figure).items()
     }
 
 
@@ -92,7 +131,7 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def main() -> None:
-    """Run from the command line, printing the table; bad input is one line and exit code 2."""
+    """Run from the command line, printing the tables; bad input is one line and exit code 2."""
     with command_line():
         print(aggregate(sys.argv[1:]), end="")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pandas as pd
 
 from glue_harness import evidence
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
+from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 
 METHODS = {
     "full": "Full fine-tuning",
@@ -30,9 +32,33 @@ METRICS = {"matthews_correlation": "Matthews", "pearson": "Pearson", "spearman":
 def name_row(row: Row) -> str:
     """Return a table row's name, such as `LoRA (r=16), learning_rate=0.001`; else the method's label."""
     rank = "" if row["rank"] is None else f" (r={row['rank']})"
-    name = f"{METHODS[row['method']]}{rank}" if row["method"] in METHODS else row["label"]
-    settings = re.sub(r"[\w.]+\.(?=\w+=)", "", row["settings"] or "")  # trainer.epochs=5 is epochs=5
+    name: str = f"{METHODS[row['method']]}{rank}" if row["method"] in METHODS else row["label"]
+    return _add_settings(name, row)
+
+
+def name_method(row: Row) -> str:
+    """Return the name that all ranks of a method share, such as `LoRA, learning_rate=0.001`."""
+    return _add_settings(_name_alone(row), row)
+
+
+def _name_alone(row: Row) -> str:
+    method: str = row["method"]
+    return METHODS.get(method, method)
+
+
+def _add_settings(name: str, row: Row) -> str:
+    """Add the settings' values, by the last part of their names: trainer.epochs=5 is epochs=5."""
+    settings = re.sub(r"[\w.]+\.(?=\w+=)", "", row["settings"] or "")
     return f"{name}, {settings.replace(' ', ', ')}" if settings else name
+
+
+def name_series(rows: list[Row]) -> str:
+    """Return the name of one method's rows, such as `LoRA (r=8, 16)` or `LoRA (r=8), 50 settings`."""
+    name = _name_alone(rows[0])
+    ranks = sorted({row["rank"] for row in rows if row["rank"] is not None})
+    shown = f"{name} (r={', '.join(map(str, ranks))})" if ranks else name
+    settings = len({row["settings"] for row in rows})
+    return _add_settings(shown, rows[0]) if settings == 1 else f"{shown}, {settings} settings"
 
 
 def name_task(task: str) -> str:
@@ -45,14 +71,21 @@ def name_metric(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " "))
 
 
-def explain_cells(summary: pd.DataFrame, protocol: Protocol, seeds: int) -> list[str]:
-    """Return notes on the protocol and on every sign that the cells use; `seeds`: usually planned a cell."""
+def count_seeds(summary: pd.DataFrame) -> int:
+    """Return the number of seeds that most cells are planned with, the first of equals."""
+    return Counter(summary["planned"]).most_common(1)[0][0]
+
+
+def explain_cells(selection: Selection, place: str = "in the header") -> list[str]:
+    """Return notes on the protocol and on every sign that the cells use; `place`: where the metric stands."""
+    summary, protocol = selection.summary, selection.protocol
+    seeds = count_seeds(summary)
     differing = any(summary["planned"] != seeds)
     over = (f"over {seeds} seeds" if seeds > 1 else "of 1 seed") + ", unless it says n," * differing
     spread = ", ± the sample standard deviation (divisor n - 1)" if any(summary["planned"] > 1) else ""
     notes = [
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}.",
-        f"A cell is the {protocol.statistic} {over} of the metric in the header, in percent, on dev{spread}.",
+        f"A cell is the {protocol.statistic} {over} of the metric {place}, in percent, on dev{spread}.",
     ]
     if summary["task"].nunique() > 1:
         notes.append("The average is the mean over tasks, given once every planned run has entered.")
@@ -68,7 +101,56 @@ def explain_cells(summary: pd.DataFrame, protocol: Protocol, seeds: int) -> list
     return notes
 
 
-def describe_runs(scored: pd.DataFrame) -> list[str]:
+def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
+    """Return notes on the rows that compare two methods seed by seed."""
+    spread = ", ± their sample standard deviation" if any(compared["planned"] > 1) else ""
+    return [
+        f"Difference: the first method minus the second on the same seed, the {protocol.statistic} over "
+        f"seeds{spread}; it need not be the difference of the cells above.",
+        "Pairs ahead: on how many seeds the first method is higher, of those on which both have a score.",
+    ]
+
+
+def explain_points(selection: Selection) -> str:
+    """Return the note under scores by parameters."""
+    protocol, seeds = selection.protocol, _range_seeds(selection.summary)
+    bars = "; bars are ± the sample standard deviation" if any(selection.summary["planned"] > 1) else ""
+    return (
+        f"Protocol {protocol.name}: {protocol.description.rstrip('.')}. A point is the {protocol.statistic} "
+        f"over {seeds}{bars}; a line joins a method's ranks. Methods whose points would cover each other "
+        f"stand side by side.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
+    )
+
+
+def explain_curves(selection: Selection) -> str:
+    """Return the note under learning curves."""
+    statistic, seeds = selection.protocol.statistic, _range_seeds(selection.summary)
+    bands = ", the band their range" if any(selection.summary["planned"] > 1) else ""
+    return (
+        f"Score on dev after each epoch: a line is the {statistic} over {seeds}{bands}. Of a method's "
+        "several ranks the middle one is shown. Where a run is degenerate or has diverged, it counts as the "
+        f"majority class.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
+    )
+
+
+def _range_seeds(summary: pd.DataFrame) -> str:
+    low, high = min(summary["planned"]), max(summary["planned"])
+    return f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
+
+
+def _explain_settings(summary: pd.DataFrame) -> str:
+    several = summary.groupby(["model", "label"])["settings"].nunique() > 1
+    return " A method's several settings are drawn faintly, without their spread." if any(several) else ""
+
+
+def _count_cells(summary: pd.DataFrame) -> str:
+    whole = sum(summary["statistic"].notna())
+    if whole == len(summary):
+        return f"All {whole} cells have all their runs."
+    return f"{whole} of {len(summary)} cells have all their runs; the others are left out."
+
+
+def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
     """Return notes on the number of runs by status, what was counted, and the runs' provenance."""
     statuses = [f"{sum(scored['status'] == status)} {status}" for status in evidence.STATUSES]
     degenerate = f"{sum(scored['degenerate'])} degenerate"
@@ -81,10 +163,11 @@ def describe_runs(scored: pd.DataFrame) -> list[str]:
         ("commit", [_name_commit(row) for row in known]),
         ("numerics", [row["numerics"] for row in known]),
     ]
+    head = "; head: as on the task with most labels" if with_head else ""
     provenance = [f"{name} {', '.join(dict.fromkeys(map(str, found)))}" for name, found in sources if found]
     return [
         f"Runs: {len(scored)} planned, {', '.join(statuses)}; {degenerate}.",
-        "Adapter: all that is trained outside of the head; head: as on the task with most labels.",
+        f"Adapter: all that is trained outside of the head{head}.",
         f"Learning rates (adapter, head) and epochs: {'; '.join(_describe_settings(scored))}.",
         f"Provenance: {'; '.join(provenance)}.",
     ]
@@ -92,16 +175,25 @@ def describe_runs(scored: pd.DataFrame) -> list[str]:
 
 def _describe_settings(scored: pd.DataFrame) -> list[str]:
     """Say what each method was trained with: once where it is the same for all tasks, else by task."""
-    used: dict[str, dict[str, str]] = {}
-    for row in evidence.list_rows(scored):
-        shown = f"{row['learning_rate']:g}, {row['head_learning_rate']:g}, {row['epochs']} epochs"
-        used.setdefault(name_row(row), {})[name_task(row["task"])] = shown
-    described = []
-    for name, by_task in used.items():
-        distinct = set(by_task.values())
-        texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in by_task.items()]
-        described.append(f"{name} {' / '.join(texts)}")
-    return described
+    several_models = scored["model"].nunique() > 1
+    described: dict[tuple, list[Row]] = {}
+    columns = [*ROW_KEY, "task", "adapter_parameters", "learning_rate", "head_learning_rate", "epochs"]
+    for runs in split_rows(evidence.list_rows(scored[columns]), ROW_KEY):
+        used = {name_task(run["task"]): _describe_training(run) for run in runs}
+        distinct = set(used.values())
+        texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in used.items()]
+        key = (*(runs[0][name] for name in SERIES_KEY), " / ".join(texts))
+        described.setdefault(key, []).append(runs[0])
+    return [
+        f"{f'{model}: ' * several_models}{name_series(rows)} {text}"
+        for (model, *_, text), rows in described.items()
+    ]
+
+
+def _describe_training(run: Row) -> str:
+    """Say at which rates and how long a run trains; a method that trains the head alone has no other rate."""
+    rate = "--" if run["adapter_parameters"] == 0 else f"{run['learning_rate']:g}"
+    return f"{rate}, {run['head_learning_rate']:g}, {run['epochs']} epochs"
 
 
 def _name_commit(row: Row) -> str:

@@ -8,6 +8,7 @@ not enter, and a cell has a statistic only once every planned run has entered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,33 @@ from glue_harness.records import Status
 ROW_KEY = ["model", "method", "label", "rank", "settings"]
 """What makes a row of a table; `settings` keeps runs of one label but other values apart."""
 
+SERIES_KEY = ["model", "method", "settings"]
+"""What a method's ranks have in common: a row of the rank table, a line of a figure."""
+
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {"median": stats.median, "mean": stats.mean}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a protocol makes of the evidence: the frames of `score_runs`, `summarise` and `average_tasks`."""
+
+    protocol: Protocol
+    scored: pd.DataFrame
+    summary: pd.DataFrame
+    averages: pd.DataFrame
+
+    def keep(self, is_wanted: Callable[[Row], bool]) -> Selection:
+        """Return the part whose rows are wanted, by their ROW_KEY; averages stay as they were."""
+        frames = (self.scored, self.summary, self.averages)
+        kept = (frame[[is_wanted(row) for row in evidence.list_rows(frame[ROW_KEY])]] for frame in frames)
+        return Selection(self.protocol, *(frame.reset_index(drop=True) for frame in kept))
+
+
+def select(collected: Evidence, protocol: Protocol) -> Selection:
+    """Return everything that tables and figures show of the evidence under `protocol`."""
+    scored = score_runs(collected, protocol)
+    summary = summarise(scored, protocol)
+    return Selection(protocol, scored, summary, average_tasks(summary))
 
 
 def score_runs(collected: Evidence, protocol: Protocol) -> pd.DataFrame:
@@ -40,13 +67,19 @@ def _score_run(row: Row, epoch_rows: list[Row], protocol: Protocol) -> Row:
         return {"score": row["majority_score"], "degenerate": False}
     if row["status"] != Status.COMPLETE:
         return {"degenerate": False}
-    on_all = [r for r in epoch_rows if r["part"] == "all"]
-    curve = {r["epoch"]: r["value"] for r in on_all if r["metric"] == row["headline"]}
+    curve, degenerate_epochs = read_curve(epoch_rows, row["headline"])
     selected = evidence.best_epoch(curve) if protocol.epoch == "best" else max(curve)
-    flags = {r["epoch"]: r["value"] for r in on_all if r["metric"] == DEGENERATE[1]}
-    degenerate = bool(flags[selected]) or curve[selected] is None
+    degenerate = selected in degenerate_epochs
     score = row["majority_score"] if degenerate else curve[selected]
     return {"selected_epoch": selected, "score": score, "degenerate": degenerate}
+
+
+def read_curve(epoch_rows: list[Row], headline: str) -> tuple[dict[int, float | None], set[int]]:
+    """Return one run's headline metric on all of dev by epoch, and the epochs at which it is degenerate."""
+    on_all = [row for row in epoch_rows if row["part"] == "all"]
+    curve = {row["epoch"]: row["value"] for row in on_all if row["metric"] == headline}
+    flagged = {row["epoch"] for row in on_all if row["metric"] == DEGENERATE[1] and row["value"]}
+    return curve, flagged | {epoch for epoch, value in curve.items() if value is None}
 
 
 def summarise(scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
@@ -56,11 +89,12 @@ def summarise(scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     `degenerate`, `diverged`, `failed`, `missing` (numbers of runs), `scores` (a tuple, in order of the runs),
     `statistic` (None unless all planned runs entered) and `spread` (sample standard deviation; likewise).
     """
-    cells = _group(evidence.list_rows(scored), [*ROW_KEY, "task"])
+    cells = split_rows(evidence.list_rows(scored), [*ROW_KEY, "task"])
     return pd.DataFrame([_summarise_cell(runs, protocol) for runs in cells], dtype=object)
 
 
-def _group(rows: list[Row], names: list[str]) -> list[list[Row]]:
+def split_rows(rows: list[Row], names: list[str]) -> list[list[Row]]:
+    """Return rows in groups of equal values of `names`, groups and rows in order of appearance."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
@@ -90,17 +124,23 @@ def _first_known(runs: list[Row], name: str) -> Any:
     return next((run[name] for run in runs if run[name] is not None), None)
 
 
-def average_tasks(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each ROW_KEY, the mean over tasks of the statistic: columns ROW_KEY and `average`.
+def average_tasks(summary: pd.DataFrame, key: list[str] = ROW_KEY) -> pd.DataFrame:
+    """Return, for each `key`, the mean over tasks of the statistic: columns `key` and `average`.
 
     Tasks that are not `averaged` (WNLI) stay out. None unless the row has every other task of the summary,
     each with all its planned runs.
     """
     tasks = summary[summary["averaged"].astype(bool)]["task"].nunique()
     averages = []
-    for cells in _group(evidence.list_rows(summary), ROW_KEY):
+    for cells in split_rows(evidence.list_rows(summary), key):
         counted = [cell["statistic"] for cell in cells if cell["averaged"]]
         values = [value for value in counted if value is not None]
         average = stats.mean(values) if len(values) == tasks > 0 else None
-        averages.append({name: cells[0][name] for name in ROW_KEY} | {"average": average})
+        averages.append({name: cells[0][name] for name in key} | {"average": average})
     return pd.DataFrame(averages, dtype=object)
+
+
+def list_swept_methods(summary: pd.DataFrame) -> list[str]:
+    """Return the methods that the grid gives several ranks, in grid order."""
+    ranks = summary.groupby("method", sort=False)["rank"].nunique()
+    return [method for method, number in ranks.items() if number > 1]

@@ -8,10 +8,13 @@ import pytest
 from glue_harness import aggregate, evidence, sweep
 from glue_harness.errors import InputError
 from glue_harness.records import Status
+from glue_harness.selection import select
 
 from .planned_runs import LAST, make_cell, make_plan, make_record, write_run
 
-FILES = {*evidence.FILES, "table_main.md", "table_main.tex", "table_main.csv"}
+TABLES = {f"table_main.{ending}" for ending in ("md", "tex", "csv")}
+FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves") for ending in ("png", "pdf")}
+FILES = {*evidence.FILES, *TABLES, *FIGURES}
 
 
 @pytest.fixture
@@ -39,6 +42,24 @@ def planned(plan, monkeypatch):
         return plan
 
     monkeypatch.setattr(sweep, "plan", choose)
+
+
+DRAW = aggregate.draw
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Stand in for drawing, which takes its second: a figure's content is its name."""
+
+    def name_figures(collected, selection, plan, suffix=""):
+        return {name.replace(".", f"{suffix}."): name.encode() for name in FIGURES}
+
+    monkeypatch.setattr(aggregate, "draw", name_figures)
+
+
+@pytest.fixture
+def drawn(quick, monkeypatch):
+    monkeypatch.setattr(aggregate, "draw", DRAW)
 
 
 @pytest.fixture
@@ -70,10 +91,74 @@ def test_rebuilding_gives_the_same_bytes_with_and_without_runs(folder, tmp_path)
     assert contents(folder) == first
 
 
-def test_tables_derive_from_the_evidence_alone(folder, plan):
+def test_tables_and_figures_derive_from_the_evidence_alone(folder, plan, drawn):
     aggregate.aggregate([])
-    rendered = aggregate.render(evidence.read(folder), plan)
-    assert rendered == {name: (folder / name).read_text() for name in FILES - set(evidence.FILES)}
+    committed = evidence.read(folder)
+    selection = select(committed, plan.config.protocol)
+    assert aggregate.render(selection, plan) == {name: (folder / name).read_text() for name in TABLES}
+    assert aggregate.draw(committed, selection, plan) == {
+        name: (folder / name).read_bytes() for name in FIGURES
+    }
+
+
+def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
+    aggregate.aggregate([])
+    first = contents(folder)
+    aggregate.aggregate(["protocol=best_epoch"])
+    own = {name.replace(".", "_best_epoch.") for name in TABLES | FIGURES}
+    assert set(contents(folder)) == FILES | own
+    assert {name: contents(folder)[name] for name in FILES} == first
+
+
+@pytest.fixture
+def swept(plan, tmp_path):
+    """The plan of two methods that differ by their bases, at two ranks on two seeds; one run is missing."""
+    cells = [
+        make_cell("rte", method, rank=rank, seed=seed)
+        for method in aggregate.ABLATION
+        for rank in (4, 8)
+        for seed in (1, 2)
+    ]
+    for number, cell in enumerate(cells[:-1]):
+        write_run(make_record(cell, scores=(0.6 + number / 100, 0.5)), tmp_path / "runs")
+    plan.cells[:] = cells
+    return plan
+
+
+def test_a_grid_of_several_ranks_and_both_bases_has_their_tables_too(folder, swept):
+    shown = aggregate.aggregate([])
+    tables = {
+        f"table_{name}.{ending}" for name in ("main", "ranks", "ablation") for ending in ("md", "tex", "csv")
+    }
+    assert set(contents(folder)) == FILES | tables
+    assert shown == "\n".join(
+        (folder / f"table_{name}.md").read_text() for name in ("main", "ranks", "ablation")
+    )
+    spaceless = shown.replace(" ", "")
+    assert "|RTE(accuracy)|EDoRA|_60.5±0.7_|62.5±0.7|" in spaceless
+    assert "|RTE(accuracy)|EDoRA,randombases|**64.5±0.7**|--(1/2)|" in spaceless
+    assert "|Difference|||-4.0±0.0|" in spaceless
+    assert spaceless.count("|--(1/2)|") == 4  # in the main table, by rank, in the pair, and their difference
+    for name in ("ranks", "ablation"):
+        assert f"\\label{{tab:demo_{name}}}" in (folder / f"table_{name}.tex").read_text()
+
+
+def test_which_tables_there_are_does_not_depend_on_the_runs(folder, swept, tmp_path):
+    shutil.rmtree(tmp_path / "runs")
+    aggregate.aggregate([])
+    without = set(contents(folder))
+    for cell in swept.cells:
+        write_run(make_record(cell), tmp_path / "runs")
+    aggregate.aggregate([])
+    assert set(contents(folder)) == without
+
+
+def test_rebuilding_every_table_and_figure_gives_the_same_bytes(folder, swept, tmp_path, drawn):
+    aggregate.aggregate([])
+    first = contents(folder)
+    shutil.rmtree(tmp_path / "runs")
+    aggregate.aggregate([])
+    assert contents(folder) == first
 
 
 def test_the_protocol_chooses_the_numbers(plan):

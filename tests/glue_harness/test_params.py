@@ -10,11 +10,11 @@ import torch
 from glue_harness import params
 from glue_harness.backbone import load_backbone
 from glue_harness.errors import InputError
+from glue_harness.markup import to_latex, to_markdown
 from glue_harness.method import apply_method
 from glue_harness.params import Count, TimesFewer, compare, count_parameters
 from glue_harness.records import Parameters
 from glue_harness.sweep import plan
-from glue_harness.tables import to_latex, to_markdown
 
 GOLDEN = Path(__file__).with_name("golden")
 

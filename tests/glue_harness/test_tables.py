@@ -5,55 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from glue_harness import evidence, tables
-from glue_harness.captions import name_metric, name_row, name_task
-from glue_harness.config import Protocol
-from glue_harness.selection import average_tasks, summarise
+from glue_harness.captions import name_metric, name_row, name_series, name_task
+from glue_harness.markup import to_latex, to_markdown
+from glue_harness.tables import build_main_table, to_csv
+
+from .scored_runs import PROTOCOL, make_runs, make_selection
 
 GOLDEN = Path(__file__).with_name("golden")
-PROTOCOL = Protocol("best_epoch", "best", "median", "best epoch, 50% & more")
-RUN = {
-    "model": "tiny",
-    "trainer": "fast",
-    "precision": "fp32",
-    "hardware": "Xeon @ 2.1GHz",
-    "commit": "0123456789",
-    "dirty": False,
-    "averaged": True,
-    "learning_rate": 2e-3,
-    "head_learning_rate": 3e-3,
-    "epochs": 5,
-    "numerics": 1,
-}
-
-
-def make_runs(task, method, scores, rank=16, head=592_130, statuses=None, degenerate=(), **changes):
-    """Return scored rows, one a seed; a score of None is a missing run unless `statuses` says otherwise."""
-    statuses = statuses or ["missing" if score is None else "complete" for score in scores]
-    own = {
-        "task": task,
-        "headline": "matthews_correlation" if task == "cola" else "accuracy",
-        "method": method,
-        "label": method if rank is None else f"{method}_r{rank}",
-        "rank": rank,
-        "adapter_parameters": {"full": 124_055_040, "lora": 1_622_016}.get(method, 49_152),
-        "head_parameters": head,
-    }
-    return [
-        RUN
-        | own
-        | {"seed": seed, "score": score, "status": status, "degenerate": seed in degenerate}
-        | changes
-        for seed, (score, status) in enumerate(zip(scores, statuses, strict=True), start=1)
-    ]
 
 
 def build(rows, title="EDoRA & others"):
-    columns = evidence.RUN_COLUMNS | {"score": evidence.NUMBER, "degenerate": evidence.TRUTH}
-    scored = evidence.build_frame(rows, columns)
-    summary = summarise(scored, PROTOCOL)
-    averages = average_tasks(summary)
-    return tables.build_main_table(scored, summary, averages, PROTOCOL, title), summary, averages
+    return build_main_table(make_selection(rows), title)
 
 
 @pytest.fixture
@@ -69,16 +31,16 @@ def rows():
 
 
 def test_golden_markdown(rows):
-    assert tables.to_markdown(build(rows)[0]) == (GOLDEN / "table_main.md").read_text()
+    assert to_markdown(build(rows)) == (GOLDEN / "table_main.md").read_text()
 
 
 def test_golden_latex(rows):
-    assert tables.to_latex(build(rows)[0], "demo") == (GOLDEN / "table_main.tex").read_text()
+    assert to_latex(build(rows), "demo") == (GOLDEN / "table_main.tex").read_text()
 
 
 def test_golden_csv(rows):
-    _, summary, averages = build(rows)
-    assert tables.to_csv(summary, averages, PROTOCOL) == (GOLDEN / "table_main.csv").read_text()
+    selection = make_selection(rows)
+    assert to_csv(selection.summary, selection.averages, PROTOCOL) == (GOLDEN / "table_main.csv").read_text()
 
 
 def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows):
@@ -89,28 +51,53 @@ def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows)
 
 
 def test_learning_rates_are_said_once_or_by_task(rows):
-    notes = tables.to_markdown(build(rows)[0])
+    notes = to_markdown(build(rows))
     assert "Full fine-tuning 0.002, 0.003, 5 epochs; LoRA (r=16) 0.002" in notes
     for row in rows:
         row["learning_rate"] = 1e-4 if row["task"] == "rte" else row["learning_rate"]
-    notes = tables.to_markdown(build(rows)[0])
+    notes = to_markdown(build(rows))
     assert "0.002, 0.003, 5 epochs on CoLA / 0.0001, 0.003, 5 epochs on RTE" in notes
+
+
+def test_the_head_alone_has_no_learning_rate_of_an_adapter():
+    rows = [row for task in ("rte", "mrpc") for row in make_runs(task, "head_only", [0.7], rank=None)]
+    rows[0]["learning_rate"] = 1.0
+    assert "epochs: Head only --, 0.003, 5 epochs." in to_markdown(build(rows))
+
+
+def test_ranks_that_share_their_settings_are_named_together():
+    rows = [row for rank in (4, 8) for row in make_runs("rte", "edora", [0.7], rank=rank)]
+    assert "epochs: EDoRA (r=4, 8) 0.002, 0.003, 5 epochs." in to_markdown(build(rows))
+    rows[1]["epochs"] = 9
+    assert "EDoRA (r=4) 0.002, 0.003, 5 epochs; EDoRA (r=8) 0.002, 0.003, 9 epochs." in to_markdown(
+        build(rows)
+    )
+
+
+def test_settings_of_several_models_are_told_apart():
+    rows = [
+        row
+        for model, rate in (("tiny", 1e-3), ("large", 1e-4))
+        for row in make_runs("rte", "lora", [0.7], model=model, learning_rate=rate)
+    ]
+    notes = to_markdown(build(rows))
+    assert "tiny: LoRA (r=16) 0.001, 0.003, 5 epochs; large: LoRA (r=16) 0.0001, 0.003, 5 epochs." in notes
 
 
 def cell_texts(rows):
     """Return the Markdown table's body as lists of stripped cells."""
-    lines = [line for line in tables.to_markdown(build(rows)[0]).splitlines() if line.startswith("|")]
+    lines = [line for line in to_markdown(build(rows)).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def test_markdown_lines_up_in_a_terminal(rows):
-    lines = [line for line in tables.to_markdown(build(rows)[0]).splitlines() if line.startswith("|")]
+    lines = [line for line in to_markdown(build(rows)).splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1
 
 
 def test_latex_has_the_same_columns_in_every_line_and_nothing_unescaped(rows):
     rows += make_runs("rte", "a_new&odd%method", [0.5, 0.6, 0.7], rank=4)
-    tex = tables.to_latex(build(rows, "50% of $5 & #1_{x} ~ ^ \\ < >")[0], "demo")
+    tex = to_latex(build(rows, "50% of $5 & #1_{x} ~ ^ \\ < >"), "demo")
     body = [line for line in tex.splitlines() if line.endswith(r" \\")]
     columns = re.search(r"\\begin{tabular}{(l+r+)}", tex).group(1)
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(columns) - 1}
@@ -123,8 +110,9 @@ def test_latex_has_the_same_columns_in_every_line_and_nothing_unescaped(rows):
 
 
 def test_the_csv_holds_raw_values(rows):
-    _, summary, averages = build(rows)
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(summary, averages, PROTOCOL))))
+    selection = make_selection(rows)
+    text = to_csv(selection.summary, selection.averages, PROTOCOL)
+    lines = list(csv.DictReader(io.StringIO(text)))
     full = {line["task"]: line for line in lines if line["method"] == "full"}
     assert float(full["cola"]["value"]) == 0.61
     assert full["cola"]["scores"] == "0.6 0.62 0.61"
@@ -144,7 +132,7 @@ def test_ties_as_shown_share_a_place():
 
 def test_a_column_with_one_complete_cell_has_no_best():
     rows = [*make_runs("rte", "full", [0.8]), *make_runs("rte", "lora", [None])]
-    text = tables.to_markdown(build(rows)[0])
+    text = to_markdown(build(rows))
     assert "80.0" in text
     assert "**80.0**" not in text
     assert "Best" not in text
@@ -168,7 +156,7 @@ def test_another_number_of_seeds_is_said_in_the_cell():
     full, lora = cell_texts(rows)
     assert full[3:] == ["80.0 (n=1)", "**80.0 ± 0.0**", "80.0"]
     assert lora[3:] == ["not planned", "_70.0 ± 0.0_", "--"]
-    assert "over 5 seeds, unless it says n, of" in tables.to_markdown(build(rows)[0])
+    assert "over 5 seeds, unless it says n, of" in to_markdown(build(rows))
 
 
 def test_models_are_groups_with_their_own_best():
@@ -185,10 +173,10 @@ def test_models_are_groups_with_their_own_best():
         ("large", "**80.0**"),
         ("large", "_70.0_"),
     ]
-    tex = tables.to_latex(build(rows)[0], "demo")
+    tex = to_latex(build(rows), "demo")
     assert tex.count("\\midrule") == 2
     assert "\\begin{tabular}{llrrr}" in tex
-    assert "Best of each model" in tables.to_markdown(build(rows)[0])
+    assert "Best of each model" in to_markdown(build(rows))
 
 
 def test_settings_are_rows_of_their_own():
@@ -207,7 +195,7 @@ def test_settings_are_rows_of_their_own():
 
 
 def test_one_task_has_no_average():
-    assert "average" not in tables.to_markdown(build(make_runs("rte", "full", [0.8]))[0]).lower()
+    assert "average" not in to_markdown(build(make_runs("rte", "full", [0.8]))).lower()
 
 
 def test_a_table_without_any_run_shows_every_cell():
@@ -219,6 +207,11 @@ def test_names_that_people_read():
     row = {"method": "edora", "label": "edora_r16", "rank": 16, "settings": None}
     assert name_row(row) == "EDoRA (r=16)"
     assert name_row(row | {"method": "dora"}) == "DoRA (r=16)"
-    assert name_row(row | {"method": "vera", "label": "vera_r256"}) == "vera_r256"
+    assert name_row(row | {"method": "own", "label": "own_r16"}) == "own_r16"
+    assert name_series([row | {"rank": rank} for rank in (8, 4)]) == "EDoRA (r=4, 8)"
+    assert (
+        name_series([row | {"settings": f"trainer.epochs={n}"} for n in (1, 2)]) == "EDoRA (r=16), 2 settings"
+    )
+    assert name_series([row | {"settings": "trainer.epochs=1"}]) == "EDoRA (r=16), epochs=1"
     assert [name_task(task) for task in ("cola", "sst2", "stsb", "rte")] == ["CoLA", "SST-2", "STS-B", "RTE"]
     assert name_metric("matthews_correlation") == "Matthews"

@@ -1,0 +1,171 @@
+"""A figure of panels before anything is drawn: looks, layout, legend, note, and a figure's bytes.
+
+Only here and in `plots` matplotlib is imported, and never pyplot: figures need no display and leave no state.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from glue_harness.captions import name_metric, name_task
+from glue_harness.evidence import Row
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 160, "metadata": {"Software": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+"""A figure's files, by ending; their bytes hold no date."""
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.92",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType: type 3 fonts are refused by many a conference
+    "pdf.compression": 0,  # a deflated stream's bytes depend on the zlib at hand
+}
+
+use_style = functools.partial(style.context, STYLE, after_reset=True)
+"""Returns the context, or decorator, in which figures are made: a user's matplotlibrc changes no byte."""
+
+PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LEAST_WIDTH = 2.1, 1.9, 0.3, 5.0  # inches
+LEGEND_SIZE, NOTE_SIZE = 7.5, 6.5  # points
+LINE_HEIGHT, CHARACTER = 1.5, 0.55  # height of a line and mean width of a character, over the font's size
+LEAST_SPAN = 1.0
+"""Percent that a panel spans at least: a difference that no table shows does not fill it."""
+
+
+class Look(NamedTuple):
+    """How a method is drawn: a colour of Okabe and Ito's, and a marker that tells it apart in grey too."""
+
+    colour: str
+    marker: str
+
+
+LOOKS = {
+    "full": Look("#000000", "s"),
+    "lora": Look("#0072B2", "o"),
+    "lora_qv": Look("#56B4E9", "v"),
+    "dora": Look("#009E73", "^"),
+    "edora": Look("#D55E00", "D"),
+    "lora_xs": Look("#E69F00", "P"),
+    "edora_random": Look("#CC79A7", "X"),
+    "head_only": Look("#777777", "|"),
+    "magnitude_only": Look("#777777", "*"),
+}
+OTHER_LOOKS = [Look("#444444", marker) for marker in "h<>pd1234"]
+
+
+def find_looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Return a look for each method: its own of LOOKS, or the next of OTHER_LOOKS."""
+    others = itertools.cycle(OTHER_LOOKS)
+    return {method: LOOKS.get(method) or next(others) for method in dict.fromkeys(methods)}
+
+
+def make_handle(label: str, look: Look, is_line: bool = False) -> Line2D:
+    """Return a legend's entry; `is_line`: for a dashed line across the panel."""
+    if is_line:
+        return Line2D([], [], color=look.colour, linestyle="--", label=label)
+    return Line2D([], [], color=look.colour, marker=look.marker, label=label)
+
+
+def lay_out(
+    panels: list[list[Row]], title: str, note: str, handles: list[Line2D]
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and the axes of its panels, each model's from a new row on; legend and note are below.
+
+    A panel is the rows drawn in it: of one model and of one task, or of no task for the average.
+    """
+    models = Counter(panel[0]["model"] for panel in panels)
+    most = max(models.values())
+    columns = 4 if most == 4 or most > 6 else min(most, 3)
+    rows = math.ceil(most / columns)  # of each model
+    figure = Figure(figsize=(max(PANEL_WIDTH * columns, LEAST_WIDTH), 1))
+    foot = _write_foot(figure, note, handles)
+    height = PANEL_HEIGHT * rows * len(models) + TITLE_HEIGHT + foot
+    figure.set_figheight(height)
+    figure.set_layout_engine("constrained", rect=(0, foot / height, 0.99, 1 - foot / height))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    slots = {model: itertools.count(number * rows * columns) for number, model in enumerate(models)}
+    axes = []
+    for panel in panels:
+        slot = next(slots[panel[0]["model"]])
+        axis = figure.add_subplot(rows * len(models), columns, slot + 1)
+        axis.set_title(_name_panel(panel[0], len(models) > 1))
+        axis.set_ylabel("dev score, %" if slot % columns == 0 else "")
+        axes.append(axis)
+    return figure, axes
+
+
+def _write_foot(figure: Figure, note: str, handles: list[Line2D]) -> float:
+    """Write the legend and below it the note at the figure's bottom; return their height in inches."""
+    width, inches = figure.get_figwidth(), figure.dpi_scale_trans
+    lines = textwrap.wrap(note, int(width / (CHARACTER * NOTE_SIZE / 72)))
+    figure.text(0.07, 0.05, "\n".join(lines), fontsize=NOTE_SIZE, color="0.3", va="bottom", transform=inches)
+    note_height = LINE_HEIGHT * NOTE_SIZE / 72 * len(lines) + 0.05
+    if not handles:
+        return note_height
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    per_row = min(len(handles), max(1, int(width / (CHARACTER * LEGEND_SIZE / 72 * longest + 0.45))))
+    figure.legend(
+        handles=handles,
+        ncols=per_row,
+        fontsize=LEGEND_SIZE,
+        loc="lower center",
+        bbox_to_anchor=(width / 2, note_height),
+        bbox_transform=inches,
+        borderaxespad=0,
+    )
+    return note_height + LINE_HEIGHT * LEGEND_SIZE / 72 * math.ceil(len(handles) / per_row) + 0.1
+
+
+def _name_panel(row: Row, several_models: bool) -> str:
+    task = row["task"]
+    name = "Average" if task is None else f"{name_task(task)} ({name_metric(row['headline'])})"
+    return f"{row['model']}\n{name}" if several_models else name
+
+
+def finish_panel(axis: Axes, is_empty: bool, quantity: str) -> None:
+    """Name what runs along a panel, scale it to what it holds, or say that it holds nothing."""
+    axis.set_xlabel(quantity)
+    axis.tick_params(length=2)
+    axis.margins(y=0.08)
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    low, high = axis.get_ylim()
+    if is_empty:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, "no complete cell", transform=axis.transAxes, ha="center", color="0.4")
+    elif high - low < LEAST_SPAN:
+        axis.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
+
+
+@use_style()
+def encode(figure: Figure) -> dict[str, bytes]:
+    """Return a figure's content by ending: the same bytes for the same figure, on any day."""
+    encoded = {}
+    for ending, options in FORMATS.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=ending, **options)
+        encoded[ending] = buffer.getvalue()
+    return encoded

@@ -1,0 +1,178 @@
+"""Summaries -> figures: score by adapter parameters, and learning curves. Frames in, figures out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from glue_harness import evidence, stats
+from glue_harness.captions import explain_curves, explain_points, name_series
+from glue_harness.evidence import Row
+from glue_harness.panels import Look, find_looks, finish_panel, lay_out, make_handle, use_style
+from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
+
+FAINT = 0.35
+"""Opacity where a method has several settings: they share its look, without bars and bands."""
+
+APART = 0.025
+"""How far apart two methods' points stand at least, as a share of the axis' length."""
+
+Spot = tuple[str, str]
+"""What has a place of its own along an axis: a method and its label, which names the rank."""
+
+
+@use_style()
+def draw_scores(selection: Selection, title: str) -> Figure:
+    """Draw score against adapter parameters (log), a panel for each model and task and for the average.
+
+    Full fine-tuning stands at all that it trains outside of the head; a method that trains nothing there is a
+    line across the panel. Cells without a statistic are left out, and counted in the note below.
+    """
+    points = _list_points(selection)
+    panels = split_rows(points, ["model", "task"])
+    looks = find_looks(selection.summary["method"])
+    drawn = [row for row in points if row["statistic"] is not None]
+    handles = [
+        make_handle(name_series(rows), looks[rows[0]["method"]], rows[0]["adapter_parameters"] == 0)
+        for rows in split_rows(drawn, ["method"])
+    ]
+    places = {
+        rows[0]["model"]: place_apart({_spot(row): row["adapter_parameters"] for row in rows})
+        for rows in split_rows(points, ["model"])
+    }
+    everywhere = [place for of_model in places.values() for place in of_model.values()]
+    figure, axes = lay_out(panels, title, explain_points(selection), handles)
+    for axis, panel in zip(axes, panels, strict=True):
+        several = _list_repeated(panel)
+        known = [row for row in panel if row["statistic"] is not None]
+        for rows in split_rows(known, SERIES_KEY):
+            method = rows[0]["method"]
+            _draw_series(axis, rows, places[rows[0]["model"]], looks[method], method in several)
+        finish_panel(axis, not known, "adapter parameters")
+        _scale_to_parameters(axis, everywhere)
+    return figure
+
+
+def _list_points(selection: Selection) -> list[Row]:
+    """Return the summary's cells and, where there are several tasks, the averages: their task is None."""
+    points = evidence.list_rows(selection.summary)
+    if selection.summary["task"].nunique() > 1:
+        averages = evidence.list_rows(selection.averages)
+        points += [{"task": None, "statistic": row["average"], "spread": None} | row for row in averages]
+    known = [row for row in points if row.get("adapter_parameters") is not None]
+    counts = {_row_key(row): row["adapter_parameters"] for row in known}
+    return [row | {"adapter_parameters": counts.get(_row_key(row))} for row in points]
+
+
+def _row_key(row: Row) -> tuple:
+    return tuple(row[name] for name in ROW_KEY)
+
+
+def _spot(row: Row) -> Spot:
+    return row["method"], row["label"]
+
+
+def _list_repeated(panel: list[Row]) -> set[str]:
+    """Return the methods of which a panel has several settings."""
+    methods = [rows[0]["method"] for rows in split_rows(panel, SERIES_KEY)]
+    return {method for method in methods if methods.count(method) > 1}
+
+
+def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
+    """Return where counts above 0 stand on a log axis: at their place, or beside it where it is taken.
+
+    Neighbours of different methods are APART of the axis' length away at least, and all are moved as little
+    as that allows: least squares on the logarithm, by pooling those that would come too close.
+    """
+    logs = {spot: math.log10(count) for spot, count in counts.items() if count}
+    order = sorted(logs, key=lambda spot: logs[spot])
+    length = max(1.0, logs[order[-1]] - logs[order[0]]) if order else 1.0
+    gaps = [APART * length * (left[0] != right[0]) for left, right in itertools.pairwise(order)]
+    shifts = list(itertools.accumulate(gaps, initial=0.0))
+    pools: list[list[float]] = []
+    for spot, shift in zip(order, shifts, strict=False):
+        pools.append([logs[spot] - shift])
+        while len(pools) > 1 and stats.mean(pools[-2]) >= stats.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    pooled = [stats.mean(pool) for pool in pools for _ in pool]
+    return {spot: 10 ** (place + shift) for spot, place, shift in zip(order, pooled, shifts, strict=False)}
+
+
+def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], look: Look, faint: bool) -> None:
+    """Draw one method's cells of a panel, joined in order of their ranks."""
+    if rows[0]["adapter_parameters"] == 0:
+        axis.axhline(100 * rows[0]["statistic"], color=look.colour, linestyle="--", zorder=1)
+        return
+    rows = sorted(rows, key=lambda row: row["rank"] or 0)
+    axis.errorbar(
+        [places[_spot(row)] for row in rows],
+        [100 * row["statistic"] for row in rows],
+        yerr=None if faint else [100 * (row["spread"] or 0) for row in rows],
+        color=look.colour,
+        marker=look.marker,
+        alpha=FAINT if faint else 1,
+        linewidth=0.8,
+        capsize=1.5,
+    )
+
+
+def _scale_to_parameters(axis: Axes, places: list[float]) -> None:
+    """Give every panel the same logarithmic axis, at least a decade long."""
+    low, high = min(places, default=1e4), max(places, default=1e5)
+    margin = max(1.6, math.sqrt(10 * low / high))
+    decades = math.log10(high / low * margin**2)
+    axis.set_xscale("log")
+    axis.set_xlim(low / margin, high * margin)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=8))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda count, _: format_count(count)))
+
+
+def format_count(count: float) -> str:
+    """Return a number of parameters in few characters, such as 50K."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:g}{unit}"
+    return f"{count:g}"
+
+
+@use_style()
+def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figure:
+    """Draw `curves.trace_cells` by epoch, a panel for each model and task of `selection`.
+
+    A line is the statistic over seeds, its band reaches from the lowest to the highest seed. Cells without a
+    statistic are left out, and counted in the note below.
+    """
+    panels = split_rows(evidence.list_rows(selection.summary), ["model", "task"])
+    looks = find_looks(selection.summary["method"])
+    drawn = split_rows(evidence.list_rows(curves), ["method"])
+    handles = [make_handle(name_series(rows), looks[rows[0]["method"]]) for rows in drawn]
+    figure, axes = lay_out(panels, title, explain_curves(selection), handles)
+    for axis, panel in zip(axes, panels, strict=True):
+        of_panel = curves["model"].eq(panel[0]["model"]) & curves["task"].eq(panel[0]["task"])
+        rows, several = evidence.list_rows(curves[of_panel]), _list_repeated(panel)
+        for row in rows:
+            _draw_curve(axis, row, looks[row["method"]], row["method"] in several)
+        finish_panel(axis, not rows, "epoch")
+        last = max((len(row["statistic"]) for row in rows), default=1)
+        margin = max(0.5, 0.03 * last)
+        axis.set_xlim(1 - min(margin, 0.9), last + margin)  # no epoch 0
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    return figure
+
+
+def _draw_curve(axis: Axes, row: Row, look: Look, faint: bool) -> None:
+    line, low, high = ([100 * score for score in row[name]] for name in ("statistic", "low", "high"))
+    epochs = range(1, len(line) + 1)
+    every = math.ceil(len(line) / 10)
+    alpha = FAINT if faint else 1
+    axis.plot(epochs, line, color=look.colour, marker=look.marker, markevery=every, alpha=alpha)
+    if not faint:
+        axis.fill_between(epochs, low, high, color=look.colour, alpha=0.13, linewidth=0)

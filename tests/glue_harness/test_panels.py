@@ -1,0 +1,111 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import rcParams
+
+from glue_harness.panels import LOOKS, encode, find_looks, lay_out, make_handle, use_style
+
+HANDLES = [make_handle(name, LOOKS["lora"]) for name in ("LoRA", "EDoRA, random bases (r=16)", "DoRA")]
+
+
+def make_panels(tasks, models=("tiny",)):
+    return [[{"model": model, "task": task, "headline": "accuracy"}] for model in models for task in tasks]
+
+
+@pytest.mark.parametrize(
+    ("number", "shape"),
+    [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (1, 4)), (6, (2, 3)), (7, (2, 4)), (10, (3, 4))],
+)
+def test_panels_fill_rows(number, shape):
+    _, axes = lay_out(make_panels([f"task{n}" for n in range(number)]), "Title", "A note.", HANDLES)
+    assert len(axes) == number
+    assert axes[0].get_subplotspec().get_geometry()[:2] == shape
+
+
+def test_a_models_panels_begin_a_row_in_whatever_order_they_come():
+    panels = [*make_panels(["rte"], ["tiny", "large"]), *make_panels(["cola", "sst2"], ["large", "tiny"])]
+    _, axes = lay_out(panels, "Title", "A note.", HANDLES)
+    places = {axis.get_title(): divmod(axis.get_subplotspec().num1, 3) for axis in axes}
+    assert places["tiny\nRTE (accuracy)"] == (0, 0)
+    assert places["large\nRTE (accuracy)"] == (1, 0)
+    assert {place[0] for title, place in places.items() if title.startswith("tiny")} == {0}
+
+
+def test_methods_look_different_and_others_too():
+    looks = find_looks([*LOOKS, "own", "other"])
+    assert len({look.marker for look in looks.values()}) == len(looks)
+    assert find_looks(["edora", "own"])["edora"] == LOOKS["edora"]
+    many = find_looks(f"method{n}" for n in range(30))
+    assert len(many) == 30
+
+
+def list_boxes(figure):
+    """Return the place of the figure's title, legend, note and panels (with all that belongs to them)."""
+    figure.draw_without_rendering()
+    texts = {"title": figure._suptitle, "note": figure.texts[0], "legend": figure.legends[0]}
+    boxes = {name: artist.get_window_extent() for name, artist in texts.items()}
+    return boxes | {f"panel {n}": axis.get_tightbbox() for n, axis in enumerate(figure.axes)}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 7, 10])
+@pytest.mark.parametrize("models", [("tiny",), ("tiny", "deberta_v2_xxlarge")])
+def test_nothing_lies_on_anything_else_and_all_is_inside(number, models):
+    with use_style():
+        panels = make_panels([f"task{n}" for n in range(number)], models)
+        figure, _ = lay_out(panels, "A title of some length", "A note that is long. " * 20, HANDLES * 3)
+    boxes = list_boxes(figure)
+    for name, box in boxes.items():
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, name
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, name
+        others = [other for key, other in boxes.items() if key != name]
+        assert not any(box.overlaps(other) for other in others), name
+
+
+def test_a_users_settings_stay_as_they_were():
+    before = dict(rcParams)
+    figure, _ = lay_out(make_panels(["rte"]), "Title", "A note.", HANDLES)
+    encode(figure)
+    assert dict(rcParams) == before
+
+
+SCRIPT = """
+import hashlib
+from glue_harness.panels import encode, lay_out, make_handle, LOOKS, use_style
+with use_style():
+    figure, (axis,) = lay_out([[{"model": "m", "task": "cola", "headline": "f1"}]], "T ± †", "N", [make_handle("E", LOOKS["edora"])])
+    axis.plot([1, 2], [3, 4], marker="D")
+    axis.fill_between([1, 2], [2, 3], [4, 5], alpha=0.2)
+print({ending: hashlib.sha256(content).hexdigest() for ending, content in encode(figure).items()})
+"""
+
+
+def test_bytes_depend_on_no_hash_seed_no_clock_no_settings_and_no_display(tmp_path):
+    """Two processes; the other has another hash seed and time, a matplotlibrc and a backend that needs a display."""
+    (tmp_path / "matplotlibrc").write_text("axes.linewidth: 5\nfont.size: 20\nbackend: tkagg\n")
+    shared = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
+    shared["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    first = {"PYTHONHASHSEED": "1"}
+    other = {
+        "PYTHONHASHSEED": "2",
+        "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
+        "MPLBACKEND": "tkagg",
+        "SOURCE_DATE_EPOCH": "1",
+    }
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT], env=shared | env, check=True, capture_output=True
+        ).stdout
+        for env in (first, other)
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_files_hold_no_date_and_no_program():
+    content = encode(lay_out(make_panels(["rte"]), "Title", "A note.", HANDLES)[0])
+    assert content["png"].startswith(b"\x89PNG")
+    assert content["pdf"].startswith(b"%PDF")
+    for mark in (b"CreationDate", b"matplotlib", b"Matplotlib", b"/Type3"):
+        assert mark not in content["pdf"] + content["png"]
