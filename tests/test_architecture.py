@@ -11,20 +11,21 @@ SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     "errors",
     "config progress miniature",
+    "tracking",
     "seeding tsv",
     "sources data",
     "hardware",
     "records acceleration",
     "metrics",
     "logits backbone",
-    "method callbacks",
+    "method callbacks staging",
     "trainer",
     "run",
     "supervise",
     "sweep",
     "console",
     "entry",
-    "train",
+    "train wandb_sync",
 ]
 REPORTING = [
     "stats",
@@ -33,12 +34,15 @@ REPORTING = [
     "comparison curves",
     "captions",
     "markup panels",
-    "tables plots",
+    "tables plots search",
     "rank_table ablation_table",
     "aggregate restore",
+    "optuna_search",
+    "tune",
 ]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
-TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
+TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
+TRAINING_ONLY |= {"train"}
 HYDRA_ROOMS = {"errors", "config", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}

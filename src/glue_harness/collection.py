@@ -141,6 +141,7 @@ def _planned_columns(cell: Cell, settings: str | None) -> Row:
         **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
         **{name: getattr(trainer, name) for name in names},
         **{"settings": settings, "cell": identity.cell_hash, "trainer": trainer.name},
+        "init_from": cell.config.init_from,
         "averaged": cell.config.task.averaged,
     }
 

@@ -35,6 +35,8 @@ NUMERICS = 1
 
 RECORD_NAME = "record.json"
 LOCK_NAME = ".lock"
+TRAINED = Path("adapter", "adapter_model.safetensors")
+"""What a run keeps of what it trained, adapter and head, in its folder."""
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
 
 
@@ -72,6 +74,14 @@ class Identity(_Strict):
     def config_hash(self) -> str:
         """The hash of every value that can change the result, the seed apart."""
         return _hash([self.planned, self.environment.model_dump(), self.numerics])
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """The task and the cell hash of the run that this one starts from, or None."""
+        if "init_from" not in self.planned:
+            return None
+        task, cell_hash = self.planned["init_from"].split("@")
+        return task, cell_hash
 
     @property
     def folder(self) -> Path:
@@ -139,8 +149,16 @@ class RunRecord(_Strict):
     error: str | None
 
 
-def identify(config: Config, environment: Environment) -> Identity:
-    """Return the identity of the run that `config` describes on a machine that gives it `environment`."""
+def identify(config: Config, environment: Environment, source: Identity | None = None) -> Identity:
+    """Return the identity of the run that `config` describes on a machine that gives it `environment`.
+
+    `source` is the run of another task that it starts from (`config.init_from`).
+
+    Raises:
+        ValueError: there is to be a source, and it is not given.
+    """
+    if config.init_from is not None and source is None:
+        raise ValueError(f"init_from={config.init_from}: the run it starts from has to be identified too")
     adapter = config.method.adapter or {}
     planned = {
         "model": _without(dataclasses.asdict(config.model), "name"),
@@ -150,6 +168,8 @@ def identify(config: Config, environment: Environment) -> Identity:
         "adapter": copy.deepcopy(config.method.adapter),
         "trainer": _without(dataclasses.asdict(config.trainer), "name"),
     }
+    if source is not None:
+        planned["init_from"] = f"{source.task}@{source.cell_hash}"
     return Identity(
         model=config.model.name,
         task=config.task.name,
@@ -204,6 +224,28 @@ def find_records(identity: Identity, runs_dir: Path) -> Iterator[tuple[Path, Run
         record = read_record(folder)
         if record is not None and record.identity.cell_hash == identity.cell_hash:
             yield folder, record
+
+
+def find_source(identity: Identity, runs_dir: Path) -> Path | None:
+    """Return the folder of the run that `identity` starts from, or None if it is not there.
+
+    It is complete, has kept its weights, and is of the same model, seed, environment and numerics, so that
+    one identity is always one result.
+
+    Raises:
+        InputError: a record of the other task cannot be read.
+    """
+    if identity.source is None:
+        return None
+    task, cell_hash = identity.source
+    made_here = (cell_hash, identity.environment, identity.numerics)
+    for folder in sorted((runs_dir / identity.model / task).glob(f"*/*/seed{identity.seed}")):
+        record = read_record(folder)
+        if record is None or record.status is not Status.COMPLETE or not (folder / TRAINED).is_file():
+            continue
+        if (record.identity.cell_hash, record.identity.environment, record.identity.numerics) == made_here:
+            return folder
+    return None
 
 
 def logits_path(folder: Path, epoch: int) -> Path:

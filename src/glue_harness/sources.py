@@ -17,7 +17,8 @@ from datasets import ClassLabel, Dataset, concatenate_datasets
 
 from glue_harness import miniature
 from glue_harness.config import Data, Task
-from glue_harness.errors import InputError
+from glue_harness.errors import InputError, require
+from glue_harness.seeding import holdout_generator
 from glue_harness.tsv import UNLABELLED, read_tsv, tsv_path
 
 HUB_DATASET = "nyu-mll/glue"
@@ -48,9 +49,27 @@ def join_dev(splits: Mapping[str, Dataset], task: Task) -> tuple[Dataset, dict[s
     return concatenate_datasets([splits[name] for name in task.dev]), parts if len(parts) > 1 else {}
 
 
-def run_splits(task: Task) -> tuple[str, ...]:
-    """Return the splits that a run reads."""
-    return ("train", *task.dev)
+def run_splits(task: Task, holdout: float | None = None) -> tuple[str, ...]:
+    """Return the splits that a run reads; with a holdout (a share of train) it reads train alone."""
+    return ("train", *task.dev) if holdout is None else ("train",)
+
+
+def divide(
+    splits: Mapping[str, Dataset], task: Task, holdout: float | None
+) -> tuple[Dataset, Dataset, dict[str, slice]]:
+    """Return the rows a run trains on, the rows it is scored on, and the latter's named parts.
+
+    Raises:
+        InputError: a holdout leaves one of the two without rows.
+    """
+    if holdout is None:
+        return splits["train"], *join_dev(splits, task)
+    train = splits["train"]
+    held = round(holdout * len(train))
+    allowed = f"a share of {len(train)} rows that leaves rows on both sides"
+    require(0 < held < len(train), "data.holdout", holdout, allowed)
+    order = holdout_generator().permutation(len(train))
+    return train.select(sorted(order[held:])), train.select(sorted(order[:held])), {}
 
 
 def fingerprint(dataset: Dataset, task: Task) -> str:
@@ -67,22 +86,23 @@ def content_identity(data: Data, task: Task) -> dict[str, str]:
     """Return what a run's data are, split by split, without reading published files.
 
     The published fingerprint stands for `hub` and `local` alike, since loading checks it; a split whose
-    fingerprint is not known is named by its number of rows. `miniature` is generated and hashed.
+    fingerprint is not known is named by its number of rows. `miniature` is generated and hashed. With a
+    holdout there is train, and the share of it that the run is scored on.
     """
+    held = {} if data.holdout is None else {"holdout": f"{data.holdout} of train"}
+    names = run_splits(task, data.holdout)
     if data.name == "miniature":
-        return _miniature_identity(task.name, tuple(task.text_columns), tuple(task.labels), tuple(task.dev))
-    published = {name: task.splits[name] for name in run_splits(task)}
-    return {name: split.sha256 or f"{split.rows} rows" for name, split in published.items()}
+        return _miniature_identity(task.name, tuple(task.text_columns), tuple(task.labels), names) | held
+    published = {name: task.splits[name] for name in names}
+    return {name: split.sha256 or f"{split.rows} rows" for name, split in published.items()} | held
 
 
 @functools.cache
 def _miniature_identity(
-    name: str, columns: tuple[str, ...], labels: tuple[str, ...], dev: tuple[str, ...]
+    name: str, columns: tuple[str, ...], labels: tuple[str, ...], splits: tuple[str, ...]
 ) -> dict[str, str]:
-    task = Task(name=name, text_columns=list(columns), labels=list(labels), dev=list(dev))
-    return {
-        split: fingerprint(load_split(Data("miniature"), task, split), task) for split in run_splits(task)
-    }
+    task = Task(name=name, text_columns=list(columns), labels=list(labels))
+    return {split: fingerprint(load_split(Data("miniature"), task, split), task) for split in splits}
 
 
 def _read_parquet(path: Path) -> Dataset:

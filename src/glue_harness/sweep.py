@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,28 @@ from omegaconf import DictConfig
 from glue_harness.config import Config, enforce_schema, fill_in
 from glue_harness.errors import CONF, InputError, input_errors
 from glue_harness.hardware import resolve_environment
-from glue_harness.records import Identity, RunRecord, Status, find_records, identify, read_record
+from glue_harness.records import (
+    Identity,
+    RunRecord,
+    Status,
+    find_records,
+    find_source,
+    identify,
+    read_record,
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned run: the overrides that select it, its resolved configuration and its identity."""
+    """One planned run: the overrides that select it, its resolved configuration and its identity.
+
+    `source` is the run of another task that it starts from, if it does.
+    """
 
     overrides: tuple[str, ...]
     config: Config
     identity: Identity
+    source: Identity | None = None
 
     @property
     def folder(self) -> Path:
@@ -58,8 +71,34 @@ class Plan:
         return [cell for cell in self.cells if not cell.is_finished()]
 
 
+def order_stages(todo: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells to run first, and those to run once these are through: they start from one of them.
+
+    Raises:
+        InputError: a run that a cell starts from is neither there nor among `todo`; names the command.
+    """
+    planned = {cell.identity.folder for cell in todo}
+    first, second = [], []
+    for cell in todo:
+        if cell.source is None or find_source(cell.identity, Path(cell.config.runs_dir)) is not None:
+            first.append(cell)
+        elif cell.source.folder in planned:
+            second.append(cell)
+        else:
+            command = shlex.join(source_overrides(cell.overrides, cell.source.task))
+            raise InputError(
+                f"init_from={cell.source.task}: {Path(cell.config.runs_dir) / cell.source.folder} holds no "
+                f"complete run to start from; make it first: python -m glue_harness.train {command}"
+            )
+    return [stage for stage in (first, second) if stage]
+
+
 VARIED = ("rank", "seed")
 """Axes that choose no file of conf/: a configuration is composed once and filled in with their values."""
+
+
+Templates = dict[tuple[str, ...], DictConfig]
+"""Composed configurations by their overrides, those of VARIED apart."""
 
 
 def plan(overrides: list[str]) -> Plan:
@@ -120,15 +159,40 @@ def _as_overrides(assignment: dict[str, Any]) -> list[str]:
 
 def _build_cells(fixed: list[str], axes: dict[str, Any]) -> Iterator[Cell]:
     """Yield the cells of one block, in the order of its product."""
-    templates: dict[tuple[str, ...], DictConfig] = {}
+    templates: Templates = {}
     for assignment in _product(axes):
         varied = {axis: assignment[axis] for axis in VARIED if axis in assignment}
         chosen = (*fixed, *_as_overrides({a: v for a, v in assignment.items() if a not in varied}))
         if chosen not in templates:
             templates[chosen] = _compose(list(chosen))
         config = fill_in(templates[chosen], varied)
-        identity = identify(config, resolve_environment(config.trainer))
-        yield Cell((*chosen, *_as_overrides(varied)), config, identity)
+        overrides = (*chosen, *_as_overrides(varied))
+        yield build_cell(config, overrides, templates)
+
+
+def build_cell(config: Config, overrides: Sequence[str], templates: Templates) -> Cell:
+    """Return the cell of a composed configuration; `templates` keeps what is composed for its source.
+
+    A run that starts from another task's (`init_from`) starts from the one that the same overrides describe
+    with that task in the place of its own.
+    """
+    source = None
+    if config.init_from is not None:
+        chosen = source_overrides(overrides, config.init_from)
+        varied = {name: getattr(config, name) for name in VARIED}
+        key = tuple(o for o in chosen if o.partition("=")[0] not in VARIED)
+        if key not in templates:
+            templates[key] = _compose(list(key))
+        origin = fill_in(templates[key], varied)
+        source = identify(origin, resolve_environment(origin.trainer))
+    identity = identify(config, resolve_environment(config.trainer), source)
+    return Cell(tuple(overrides), config, identity, source)
+
+
+def source_overrides(overrides: Sequence[str], task: str) -> list[str]:
+    """Return the overrides of the run of `task` that a run with `overrides` starts from."""
+    own = [o for o in overrides if o.partition("=")[0] not in ("task", "init_from")]
+    return [*own, f"task={task}", "init_from=null"]
 
 
 def _product(axes: dict[str, Any]) -> Iterator[dict[str, Any]]:

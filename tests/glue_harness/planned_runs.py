@@ -41,7 +41,15 @@ ROWS = 6
 
 
 def make_cell(
-    task="rte", method="lora", rank=16, seed=1, model="tiny", environment=CPU, learning_rate=1e-3, epochs=2
+    task="rte",
+    method="lora",
+    rank=16,
+    seed=1,
+    model="tiny",
+    environment=CPU,
+    learning_rate=1e-3,
+    head_learning_rate=5e-4,
+    epochs=2,
 ):
     adapter = None if method == "full" else {"_target_": f"peft.{method}", "r": rank, "lora_alpha": 16}
     config = Config(
@@ -60,21 +68,21 @@ def make_cell(
         rank=rank,
         seed=seed,
         data=Data(name="hub"),
-        trainer=make_trainer(learning_rate, epochs),
+        trainer=make_trainer(learning_rate, head_learning_rate, epochs),
         protocol=BEST,
         experiment=Experiment(name="demo"),
     )
     return Cell((), config, identify(config, environment))
 
 
-def make_trainer(learning_rate, epochs):
+def make_trainer(learning_rate, head_learning_rate, epochs):
     return Trainer(
         name="fast",
         epochs=epochs,
         batch_size=32,
         eval_batch_size=64,
         learning_rate=learning_rate,
-        head_learning_rate=5e-4,
+        head_learning_rate=head_learning_rate,
         weight_decay=0.01,
         decay_magnitude=True,
         warmup_share=0.06,

@@ -44,20 +44,24 @@ class GridSweeper(Sweeper):
         """
         from glue_harness.console import announce, summarise, watch
         from glue_harness.supervise import SWEEPER_PID
-        from glue_harness.sweep import plan
+        from glue_harness.sweep import order_stages, plan
 
         planned = plan(arguments)
         todo = planned.unfinished()
+        stages = order_stages(todo)
+        returns: list[Any] = []
         if todo:
             from glue_harness.run import check_inputs
 
             check_inputs([cell.config for cell in todo])
         announce(planned, todo)
         if not todo:
-            return []
+            return returns
         os.environ[SWEEPER_PID] = str(os.getpid())
         with watch(todo):
-            returns = self.launcher.launch([list(cell.overrides) for cell in todo], initial_job_idx=0)
+            for cells in stages:
+                jobs = [list(cell.overrides) for cell in cells]
+                returns += self.launcher.launch(jobs, initial_job_idx=len(returns))
         if not summarise(todo, [job.return_value for job in returns]):
             sys.exit(1)
         return returns
