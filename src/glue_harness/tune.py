@@ -8,6 +8,7 @@ resumable: trials that are done are not run again.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -143,6 +144,7 @@ def _write_choices(findings: list[Finding], plan: Plan, table: Path) -> None:
 
 def main() -> None:
     """Run from the command line; exit code 1 if a method of the search is left without a choice."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the trials too
     with command_line():
         findings = tune(sys.argv[1:])
     if any(finding.best is None for finding in findings):

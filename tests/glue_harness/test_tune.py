@@ -10,6 +10,7 @@ from glue_harness import miniature, sweep
 from glue_harness.aggregate import aggregate
 from glue_harness.errors import CONF, InputError
 from glue_harness.records import read_record
+from glue_harness.restore import restore
 from glue_harness.tune import check_search, tune
 
 ROWS = 120
@@ -90,6 +91,12 @@ def test_a_search_runs_once_is_resumed_and_reaches_the_next_run(tmp_path, overri
     assert cell.config.trainer.head_learning_rate == finding.best["head_learning_rate"] == 1e-3
     table = (tmp_path / "results" / "tune-tiny_roberta" / "search.md").read_text()
     assert "| STS-B (Pearson) | LoRA (r=4)       | 2 trials |" in table
+
+    shutil.rmtree(tmp_path / "runs")
+    planned = sweep.plan(overrides)
+    report = restore(planned, tmp_path / "results" / planned.name, tmp_path / "runs")
+    assert (report.restored, report.refused) == (4, [])
+    assert planned.unfinished() == []
 
 
 def test_the_committed_search_gives_every_method_ten_trials():
