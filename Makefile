@@ -14,18 +14,20 @@ list = [$(commas)]
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE_ROOT),data.root=$(GLUE_ROOT)) \
 	$(if $(TRAINER),trainer=$(TRAINER)) $(if $(PROTOCOL),protocol=$(PROTOCOL)) \
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
-	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))')
+	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
+	$(if $(TRACKING),tracking=$(TRACKING))
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
-.PHONY: help setup setup-ray demo glue-all all-runs plan sweep status retry tables restore params test test-all lint clean
+.PHONY: help setup setup-ray demo glue-all all-runs plan sweep status retry tables restore params tune wandb-sync test \
+	test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL; TASKS METHODS RANKS SEEDS filter a grid"
-	@echo "(in params METHODS and RANKS choose); EXPERIMENT; VENV;"
+	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
+	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
 	@echo "LAUNCHER is joblib, ray, slurm or basic; WATCH=1 keeps status up to date"
 
 setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
@@ -72,6 +74,12 @@ restore: setup  ## turn EXPERIMENT's committed evidence back into finished runs
 params: setup  ## count what every method trains, without weights or network; MODEL may be a list
 	@$(PYTHON) -m glue_harness.params $(if $(MODEL),model=$(call commas,$(MODEL))) \
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
+
+tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
+	$(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH))
+
+wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
+	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

@@ -11,12 +11,13 @@ SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     "errors",
     "config progress miniature claims",
+    "tracking",
     "seeding content hardware",
     "tsv records",
-    "sources data inventory grid acceleration",
-    "metrics",
+    "sources data inventory acceleration",
+    "grid metrics",
     "logits backbone",
-    "method callbacks",
+    "method callbacks staging",
     "trainer",
     "run",
     "supervise",
@@ -25,7 +26,7 @@ ROOMS = [
     "overview",
     "console",
     "entry",
-    "train plan status",
+    "train plan status wandb_sync",
 ]
 REPORTING = [
     "stats",
@@ -34,12 +35,15 @@ REPORTING = [
     "comparison curves",
     "captions",
     "markup panels",
-    "tables plots",
+    "tables plots search",
     "rank_table ablation_table",
     "aggregate restore",
+    "optuna_search",
+    "tune",
 ]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
-TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "trainer", "run", "supervise", "train"}
+TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
+TRAINING_ONLY |= {"train"}
 HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}

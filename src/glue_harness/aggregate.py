@@ -43,6 +43,12 @@ def aggregate(overrides: list[str]) -> str:
     if plan.config.experiment.name is None or not plan.cells:
         allowed = ", ".join(choices("experiment"))
         raise InputError(f"experiment={plan.config.experiment.name or 'null'}: no grid; allowed is {allowed}")
+    holdouts = {cell.config.data.holdout for cell in plan.cells} - {None}
+    if holdouts:
+        raise InputError(
+            f"data.holdout={holdouts.pop()}: its runs are scored on rows of train; allowed in a table of "
+            "results is null (`make tune` writes a search's own)"
+        )
     folder = Path(plan.config.results_dir, plan.name)
     collected = collect(plan, Path(plan.config.runs_dir), folder)
     chosen = any(override.startswith("protocol=") for override in overrides)

@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from glue_harness.config import Config
 from glue_harness.progress import Progress, clear_progress, open_bar, write_progress
-from glue_harness.records import hash_plan
+from glue_harness.records import Identity
 
 PROGRESS_SECONDS = 5.0
 """How often a run says how far it is, at most: often enough to watch, seldom enough for a shared disk."""
@@ -87,8 +87,8 @@ class ProgressBar(TrainerCallback):
 class ProgressFile(TrainerCallback):
     """Keeps in the run's folder how far it is, while it trains. A full disk is not this file's to report."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.cell, self.seed, self.folder = hash_plan(config), config.seed, folder
+    def __init__(self, identity: Identity, folder: Path) -> None:
+        self.cell, self.seed, self.folder = identity.cell_hash, identity.seed, folder
         self._first_step = 0
         self._began = self._written = time.monotonic()
 

@@ -160,7 +160,7 @@ def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
         ("trainer", list(scored["trainer"])),
         ("precision", [row["precision"] for row in known]),
         ("hardware", [row["hardware"] for row in known]),
-        ("commit", [_name_commit(row) for row in known]),
+        ("commit", [name_commit(row) for row in known]),
         ("numerics", [row["numerics"] for row in known]),
     ]
     head = "; head: as on the task with most labels" if with_head else ""
@@ -168,9 +168,21 @@ def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
     return [
         f"Runs: {len(scored)} planned, {', '.join(statuses)}; {degenerate}.",
         f"Adapter: all that is trained outside of the head{head}.",
+        *_describe_starts(scored),
         f"Learning rates (adapter, head) and epochs: {'; '.join(_describe_settings(scored))}.",
         f"Provenance: {'; '.join(provenance)}.",
     ]
+
+
+def _describe_starts(scored: pd.DataFrame) -> list[str]:
+    """Say which rows' runs began with what a run of another task had learnt."""
+    starts: dict[tuple[str, str], dict[str, None]] = {}
+    for row in evidence.list_rows(scored):
+        if row["init_from"] is not None:
+            starts.setdefault((name_row(row), row["init_from"]), {})[name_task(row["task"])] = None
+    shown = [f"{name} on {', '.join(on)} from {name_task(task)}" for (name, task), on in starts.items()]
+    how = "Started from the adapter and the head, but for its output layer, of another task's run"
+    return [f"{how} (same seed): {'; '.join(shown)}."] if shown else []
 
 
 def _describe_settings(scored: pd.DataFrame) -> list[str]:
@@ -196,5 +208,6 @@ def _describe_training(run: Row) -> str:
     return f"{rate}, {run['head_learning_rate']:g}, {run['epochs']} epochs"
 
 
-def _name_commit(row: Row) -> str:
+def name_commit(row: Row) -> str:
+    """Return the commit a run was made at, short, and whether the code differed from it."""
     return (row["commit"] or "unknown")[:7] + ("-dirty" if row["dirty"] else "")

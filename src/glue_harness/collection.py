@@ -11,9 +11,10 @@ import numpy as np
 from glue_harness import evidence
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
+from glue_harness.grid import Cell
 from glue_harness.inventory import Inventory, take_inventory
 from glue_harness.records import Identity, RunRecord, Status, logits_path, read_record
-from glue_harness.sweep import Cell, Plan
+from glue_harness.sweep import Plan
 
 PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
 """Which of several records of one planned run counts: a result before an accident."""
@@ -143,6 +144,7 @@ def _planned_columns(cell: Cell, settings: str | None) -> Row:
         **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
         **{name: getattr(trainer, name) for name in names},
         **{"settings": settings, "cell": identity.cell_hash, "trainer": trainer.name},
+        "init_from": cell.config.init_from,
         "averaged": cell.config.task.averaged,
     }
 

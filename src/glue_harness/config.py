@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from glue_harness.errors import input_errors, require, require_one_of
+from glue_harness.errors import choices, input_errors, require, require_one_of
 
 
 @dataclass
@@ -99,11 +99,15 @@ class Method:
 
 @dataclass
 class Data:
-    """A source of GLUE: `hub` (at `revision`), `local` (a folder `root`) or `miniature` (made by code)."""
+    """A source of GLUE: `hub` (at `revision`), `local` (a folder `root`) or `miniature` (made by code).
+
+    `holdout` is the share of train that a run is scored on in the place of dev, which it then does not read.
+    """
 
     name: str = MISSING
     root: str | None = None
     revision: str | None = None
+    holdout: float | None = None
 
 
 @dataclass
@@ -162,6 +166,27 @@ class Experiment:
 
 
 @dataclass
+class Search:
+    """How `tune` searches an experiment's grid: `grid` runs it, `optuna` draws `trials` from its ranges."""
+
+    name: str = MISSING
+    trials: int | None = None
+    seed: int | None = None
+    startup_trials: int | None = None
+
+
+@dataclass
+class Tracking:
+    """Where finished runs are shown besides their records: `none`, or `wandb` (offline or online)."""
+
+    name: str = MISSING
+    project: str | None = None
+    entity: str | None = None
+    mode: str | None = None
+    timeout_seconds: float = 60.0
+
+
+@dataclass
 class Only:
     """Filters on an experiment's grid; an empty list keeps everything."""
 
@@ -180,12 +205,15 @@ class Config:
     method: Method = field(default_factory=Method)
     rank: int = MISSING
     seed: int = MISSING
+    init_from: str | None = None
     data: Data = field(default_factory=Data)
     tuned: Tuned = field(default_factory=Tuned)
     trainer: Trainer = field(default_factory=Trainer)
     protocol: Protocol = field(default_factory=Protocol)
     experiment: Experiment = field(default_factory=Experiment)
     only: Only = field(default_factory=Only)
+    search: Search = field(default_factory=Search)
+    tracking: Tracking = field(default_factory=Tracking)
     runs_dir: str = "runs"
     results_dir: str = "results"
 
@@ -254,6 +282,7 @@ def check(config: Config) -> None:
     require(warmup is None or warmup >= 0, "trainer.warmup_steps", warmup, "0 or more, or null")
     require_one_of("trainer.precision", trainer.precision, ("auto", "bf16", "fp32"))
     require_one_of("trainer.padding", trainer.padding, ("batch", "max_length"))
+    _check_options(config)
     require_one_of("protocol.epoch", config.protocol.epoch, ("best", "last"))
     require_one_of("protocol.statistic", config.protocol.statistic, ("median", "mean"))
     require_one_of("model.weights.source", config.model.weights.source, ("hub", "package", "random"))
@@ -269,6 +298,20 @@ def check(config: Config) -> None:
         trainer.max_length,
         f"at most {limit} for the model",
     )
+
+
+def _check_options(config: Config) -> None:
+    """Check what is off unless it is asked for."""
+    holdout, origin, tracking = config.data.holdout, config.init_from, config.tracking
+    require(holdout is None or 0 < holdout < 1, "data.holdout", holdout, "between 0 and 1, or null")
+    if origin is not None:
+        others = [task for task in choices("task") if task != config.task.name]
+        require_one_of("init_from", origin, tuple(others))
+        allowed = f"null for method={config.method.name}, whose runs keep no weights to start from"
+        require(config.method.adapter is not None, "init_from", origin, allowed)
+    if tracking.name == "wandb":
+        require_one_of("tracking.mode", str(tracking.mode), ("offline", "online"))
+        require(tracking.timeout_seconds > 0, "tracking.timeout_seconds", tracking.timeout_seconds, "above 0")
 
 
 def max_rank(model: Model) -> int:

@@ -12,12 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from glue_harness.estimate import estimate
+from glue_harness.grid import Cell
 from glue_harness.hardware import runs_at_once
 from glue_harness.inventory import ENDED, Inventory
 from glue_harness.overview import describe_time
 from glue_harness.progress import open_bar
 from glue_harness.records import RECORD_NAME, Status
-from glue_harness.sweep import Cell, Plan
+from glue_harness.sweep import Plan
 
 POLLS_PER_SECOND = 1000.0
 """Records that are looked for in a second, at most: a look at a shared file system costs its server."""

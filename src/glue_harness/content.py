@@ -14,9 +14,9 @@ UNLABELLED = -1
 """The label of a test split's rows."""
 
 
-def run_splits(task: Task) -> tuple[str, ...]:
-    """Return the splits that a run reads."""
-    return ("train", *task.dev)
+def run_splits(task: Task, holdout: float | None = None) -> tuple[str, ...]:
+    """Return the splits that a run reads; with a holdout (a share of train) it reads train alone."""
+    return ("train", *task.dev) if holdout is None else ("train",)
 
 
 def fingerprint(rows: Mapping[str, Sequence[Any]], task: Task) -> str:
@@ -36,18 +36,21 @@ def content_identity(data: Data, task: Task) -> dict[str, str]:
     """Return what a run's data are, split by split, without reading published files.
 
     The published fingerprint stands for `hub` and `local` alike, since loading checks it; a split whose
-    fingerprint is not known is named by its number of rows. `miniature` is generated and hashed.
+    fingerprint is not known is named by its number of rows. `miniature` is generated and hashed. With a
+    holdout there is train, and the share of it that the run is scored on.
     """
+    held = {} if data.holdout is None else {"holdout": f"{data.holdout} of train"}
+    names = run_splits(task, data.holdout)
     if data.name == "miniature":
-        return _miniature_identity(task.name, tuple(task.text_columns), tuple(task.labels), tuple(task.dev))
-    published = {name: task.splits[name] for name in run_splits(task)}
-    return {name: split.sha256 or f"{split.rows} rows" for name, split in published.items()}
+        return _miniature_identity(task.name, tuple(task.text_columns), tuple(task.labels), names) | held
+    published = {name: task.splits[name] for name in names}
+    return {name: split.sha256 or f"{split.rows} rows" for name, split in published.items()} | held
 
 
 @functools.cache
 def _miniature_identity(
-    name: str, columns: tuple[str, ...], labels: tuple[str, ...], dev: tuple[str, ...]
+    name: str, columns: tuple[str, ...], labels: tuple[str, ...], names: tuple[str, ...]
 ) -> dict[str, str]:
-    task = Task(name=name, text_columns=list(columns), labels=list(labels), dev=list(dev))
+    task = Task(name=name, text_columns=list(columns), labels=list(labels))
     splits = miniature.generate(name)
-    return {split: fingerprint(dict(splits[split]), task) for split in run_splits(task)}
+    return {split: fingerprint(dict(splits[split]), task) for split in names}

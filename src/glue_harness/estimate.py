@@ -12,9 +12,9 @@ from pathlib import Path
 
 from glue_harness import miniature
 from glue_harness.config import Config
+from glue_harness.grid import Cell
 from glue_harness.inventory import Found, Inventory
 from glue_harness.records import Status
-from glue_harness.sweep import Cell
 
 Likeness = tuple[str, ...]
 """What runs have in common: their settings; model, task and label; …; or no more than their model."""

@@ -30,7 +30,7 @@ LOSS, DEGENERATE = ("train", "loss"), ("all", "degenerate")
 TEXT, INTEGER, NUMBER, TRUTH = "string", "Int64", "Float64", "boolean"
 RUN_COLUMNS = {
     **dict.fromkeys(("model", "task", "method", "label"), TEXT),
-    **{"rank": INTEGER, "settings": TEXT, "seed": INTEGER, "status": TEXT, "cell": TEXT},
+    **{"rank": INTEGER, "settings": TEXT, "init_from": TEXT, "seed": INTEGER, "status": TEXT, "cell": TEXT},
     **{"config_hash": TEXT, "headline": TEXT, "averaged": TRUTH, "majority_score": NUMBER},
     **{f"{part}_parameters": INTEGER for part in ("adapter", "head", "total", "backbone")},
     **{"trainer": TEXT, "epochs": INTEGER, "evaluated_epochs": INTEGER, "batch_size": INTEGER},
@@ -41,6 +41,8 @@ RUN_COLUMNS = {
     **{"commit": TEXT, "dirty": TRUTH},
     **dict.fromkeys(("hardware", "packages", "data_sha256", "weights_sha256", "started_at", "error"), TEXT),
 }
+OPTIONAL = ("init_from",)
+"""Columns that a file has only where one of its rows has a value."""
 EPOCH_COLUMNS = {
     **dict.fromkeys(("model", "task", "label", "cell"), TEXT),
     **{"seed": INTEGER, "epoch": INTEGER, "part": TEXT, "metric": TEXT, "value": NUMBER},
@@ -118,7 +120,8 @@ def select_kept_epochs(epoch_rows: list[Row], headline: str) -> list[int]:
 
 def encode(evidence: Evidence) -> dict[str, bytes]:
     """Return the content of each file of FILES; floats round-trip exactly."""
-    frames = {"runs.csv": evidence.runs, "epochs.csv": evidence.epochs}
+    unused = [name for name in OPTIONAL if evidence.runs[name].isna().all()]
+    frames = {"runs.csv": evidence.runs.drop(columns=unused), "epochs.csv": evidence.epochs}
     encoded = {name: frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
     predictions = _encode_predictions(evidence.predictions)
     return {name: text.encode() for name, text in encoded.items()} | {"predictions.npz": predictions}
@@ -171,7 +174,7 @@ def _read_frame(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     except (csv.Error, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); allowed is a CSV file with a header") from error
     for name in (*columns, *header):
-        if name not in header or name not in columns:
+        if (name not in header and name not in OPTIONAL) or name not in columns:
             fault = "is missing" if name in columns else "is unknown"
             raise InputError(f"{path}: column {name} {fault}; allowed is {', '.join(columns)}")
     rows = []

@@ -1,4 +1,4 @@
-"""One block of a grid -> its configurations: composed once for each choice of files, then filled in."""
+"""One block of a grid -> its cells: composed once for each choice of files, then filled in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -16,13 +19,49 @@ from omegaconf import DictConfig
 
 from glue_harness.config import Config, check, enforce_schema, fill_in
 from glue_harness.errors import CONF
-from glue_harness.records import hash_plan
+from glue_harness.inventory import Key
+from glue_harness.records import Identity, RunRecord, hash_plan, identify, read_record
 
-Path = tuple[str, ...]
-Changes = dict[Path, Any]
+Place = tuple[str, ...]
+Changes = dict[Place, Any]
 """What differs between two configurations: values by where they stand."""
 
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run: the overrides that select it, its resolved configuration and its cell hash.
+
+    `source` is the run of another task that it starts from, if it does.
+    """
+
+    overrides: tuple[str, ...]
+    config: Config
+    cell_hash: str
+    source: Cell | None = None
+
+    @property
+    def key(self) -> Key:
+        """The planned run, on whatever machine."""
+        return self.cell_hash, self.config.seed
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The run as this machine makes it. What the machine is takes seconds to find out, once."""
+        from glue_harness.hardware import resolve_environment
+
+        source_hash = None if self.source is None else self.source.cell_hash
+        return identify(self.config, resolve_environment(self.config.trainer), source_hash)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder on this machine."""
+        return Path(self.config.runs_dir) / self.identity.folder
+
+    def record(self) -> RunRecord | None:
+        """Return the record of the run as this machine makes it, or None."""
+        return read_record(self.folder)
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -42,19 +81,40 @@ def as_overrides(assignment: dict[str, Any]) -> list[str]:
     return [f"{axis}={'null' if value is None else value}" for axis, value in assignment.items()]
 
 
-def expand_block(fixed: list[str], axes: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Config, str]]:
-    """Yield overrides, configuration and cell hash of every run of a block, in the order of its product."""
+def expand_block(fixed: list[str], axes: dict[str, Any]) -> Iterator[Cell]:
+    """Yield the cells of a block, in the order of its product."""
     values = {axis: value if isinstance(value, list) else [value] for axis, value in axes.items()}
     choosing = [axis for axis in values if not _only_sets(axis, values[axis])]
-    start = {axis: values[axis][0] for axis in values if axis not in choosing and values[axis]}
-    templates: dict[tuple[str, ...], Template] = {}
+    templates: Templates = {}
     for combination in itertools.product(*values.values()):
         assignment = dict(zip(values, combination, strict=True))
-        choice = tuple(as_overrides({axis: assignment.pop(axis) for axis in choosing}))
-        if choice not in templates:
-            templates[choice] = Template([*fixed, *choice], start)
-        config, cell_hash = templates[choice].fill(assignment)
-        yield (*fixed, *choice, *as_overrides(assignment)), config, cell_hash
+        choice = as_overrides({axis: assignment.pop(axis) for axis in choosing})
+        yield _fill_cell((*fixed, *choice), assignment, templates)
+
+
+def build_cell(config: Config, overrides: Sequence[str]) -> Cell:
+    """Return the cell of a configuration that Hydra has composed from `overrides`."""
+    if config.init_from is None:
+        return Cell(tuple(overrides), config, hash_plan(config))
+    source = _fill_source(overrides, config.init_from, {}, {})
+    return Cell(tuple(overrides), config, hash_plan(config, source.cell_hash), source)
+
+
+def _fill_cell(chosen: tuple[str, ...], values: dict[str, Any], templates: Templates) -> Cell:
+    """Return the cell of these overrides and values; `templates` keeps what is composed."""
+    if chosen not in templates:
+        templates[chosen] = Template(list(chosen), values)
+    template = templates[chosen]
+    origin = template.find_origin(values)
+    source = None if origin is None else _fill_source(chosen, origin, values, templates)
+    config, cell_hash = template.fill(values, None if source is None else source.cell_hash)
+    return Cell((*chosen, *as_overrides(values)), config, cell_hash, source)
+
+
+def _fill_source(chosen: Sequence[str], task: str, values: dict[str, Any], templates: Templates) -> Cell:
+    """Return the run of `task` that a run starts from: it has the same overrides and values otherwise."""
+    kept = [override for override in chosen if override.partition("=")[0] not in ("task", "init_from")]
+    return _fill_cell((*kept, f"task={task}"), values | {"init_from": None}, templates)
 
 
 def _only_sets(axis: str, values: list[Any]) -> bool:
@@ -78,8 +138,19 @@ class Template:
         self._changes: dict[tuple[str, str], Changes] = {(axis, repr(v)): {} for axis, v in start.items()}
         self._settings: dict[tuple[Any, ...], tuple[Config, str]] = {}
 
-    def fill(self, values: dict[str, Any]) -> tuple[Config, str]:
+    def find_origin(self, values: dict[str, Any]) -> str | None:
+        """Return the task whose run the configuration with `values` set starts from, or None.
+
+        Raises:
+            InputError: it is not one to start from.
+        """
+        changes = self._find_changes("init_from", values["init_from"]) if "init_from" in values else {}
+        return changes.get(("init_from",), self._base.init_from)
+
+    def fill(self, values: dict[str, Any], source_hash: str | None = None) -> tuple[Config, str]:
         """Return the configuration with `values` set, and its cell hash.
+
+        `source_hash` is the cell hash of the run that it starts from.
 
         Raises:
             InputError: a value of the wrong type or outside its range.
@@ -87,12 +158,12 @@ class Template:
         reseeding = self._find_changes("seed", values["seed"]) if "seed" in values else {}
         if reseeding.keys() - {("seed",)}:  # something else follows the seed
             config = self._build(values)
-            return config, hash_plan(config)
+            return config, hash_plan(config, source_hash)
         others = {axis: value for axis, value in values.items() if axis != "seed"}
-        setting = tuple(others.values())
+        setting = (source_hash, *others.values())
         if setting not in self._settings:
             config = self._build(others)
-            self._settings[setting] = config, hash_plan(config)
+            self._settings[setting] = config, hash_plan(config, source_hash)
         config, cell_hash = self._settings[setting]
         return apply_changes(config, reseeding), cell_hash
 
@@ -117,6 +188,10 @@ class Template:
         return fill_in(self._composed, self._start | _parse_values(values))
 
 
+Templates = dict[tuple[str, ...], Template]
+"""Templates by the overrides that they are composed of."""
+
+
 @functools.cache
 def _parse(override: str) -> Any:
     """Return an override's value as Hydra reads it on a command line."""
@@ -127,7 +202,7 @@ def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
     return {axis: _parse(text) for axis, text in zip(values, as_overrides(values), strict=True)}
 
 
-def compare(base: Any, other: Any, path: Path = ()) -> Changes:
+def compare(base: Any, other: Any, path: Place = ()) -> Changes:
     """Return what has to change in `base` to make it `other`, as deep down as their shapes agree."""
     parts: list[tuple[str, Any, Any]]
     if dataclasses.is_dataclass(base) and type(base) is type(other):

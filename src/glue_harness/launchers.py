@@ -18,9 +18,9 @@ from typing import Any
 
 from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
+from glue_harness.grid import Cell
 from glue_harness.inventory import Key
 from glue_harness.records import RunRecord, Status
-from glue_harness.sweep import Cell
 
 ANSWER_SECONDS = 3.0
 """How long a cluster may take to say that it is there."""

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from glue_harness.estimate import Estimate
+from glue_harness.grid import Cell
 from glue_harness.inventory import ENDED, Inventory, State
 from glue_harness.progress import Progress
-from glue_harness.sweep import Cell, Plan
+from glue_harness.sweep import Plan
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 

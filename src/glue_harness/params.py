@@ -28,10 +28,11 @@ from glue_harness.captions import name_row
 from glue_harness.config import Config, max_rank
 from glue_harness.entry import command_line
 from glue_harness.errors import require
+from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_latex, to_markdown
 from glue_harness.method import apply_method
 from glue_harness.records import Parameters
-from glue_harness.sweep import Cell, Plan
+from glue_harness.sweep import Plan
 
 METHODS = ("full", "head_only", "magnitude_only", "lora", "lora_qv", "dora", "edora", "lora_xs")
 RANKS = (4, 8, 12, 16, 20, 25, 32)

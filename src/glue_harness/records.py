@@ -30,6 +30,8 @@ NUMERICS = 1
 """Bumped whenever a change of code moves numbers: runs before and after never share a folder."""
 
 RECORD_NAME = "record.json"
+TRAINED = Path("adapter", "adapter_model.safetensors")
+"""What a run keeps of what it trained, adapter and head, in its folder."""
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
 
 
@@ -67,6 +69,14 @@ class Identity(_Strict):
     def config_hash(self) -> str:
         """The hash of every value that can change the result, the seed apart."""
         return _hash([self.planned, self.environment.model_dump(), self.numerics])
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """The task and the cell hash of the run that this one starts from, or None."""
+        if "init_from" not in self.planned:
+            return None
+        task, cell_hash = self.planned["init_from"].split("@")
+        return task, cell_hash
 
     @property
     def folder(self) -> Path:
@@ -138,13 +148,23 @@ class RunRecord(_Strict):
     attempts: int = 1
 
 
-def hash_plan(config: Config) -> str:
-    """Return the cell hash of the run that `config` describes: `Identity.cell_hash`, without a machine."""
-    return hash_planned(_describe_plan(config))
+def hash_plan(config: Config, source_hash: str | None = None) -> str:
+    """Return the cell hash of the run that `config` describes: `Identity.cell_hash`, without a machine.
+
+    Raises:
+        ValueError: the run starts from another one, and that one's cell hash is not given.
+    """
+    return hash_planned(_describe_plan(config, source_hash))
 
 
-def identify(config: Config, environment: Environment) -> Identity:
-    """Return the identity of the run that `config` describes on a machine that gives it `environment`."""
+def identify(config: Config, environment: Environment, source_hash: str | None = None) -> Identity:
+    """Return the identity of the run that `config` describes on a machine that gives it `environment`.
+
+    `source_hash` is the cell hash of the run that it starts from (`config.init_from`).
+
+    Raises:
+        ValueError: there is to be a source, and its hash is not given.
+    """
     return Identity(
         model=config.model.name,
         task=config.task.name,
@@ -152,7 +172,7 @@ def identify(config: Config, environment: Environment) -> Identity:
         label=config.method.label,
         rank=(config.method.adapter or {}).get("r"),
         seed=config.seed,
-        planned=copy.deepcopy(_describe_plan(config)),
+        planned=copy.deepcopy(_describe_plan(config, source_hash)),
         environment=environment,
         numerics=NUMERICS,
     )
@@ -163,9 +183,9 @@ def hash_planned(planned: dict[str, Any]) -> str:
     return _hash(planned)
 
 
-def _describe_plan(config: Config) -> dict[str, Any]:
+def _describe_plan(config: Config, source_hash: str | None) -> dict[str, Any]:
     """Return everything in conf/ that can change a run's result, the seed apart: views, not copies."""
-    return {
+    planned = {
         "model": _without(vars(config.model), "name") | {"weights": vars(config.model.weights)},
         "task": {"text_columns": config.task.text_columns, "labels": config.task.labels},
         "data": content_identity(config.data, config.task),
@@ -173,6 +193,11 @@ def _describe_plan(config: Config) -> dict[str, Any]:
         "adapter": config.method.adapter,
         "trainer": _without(vars(config.trainer), "name"),
     }
+    if config.init_from is None:
+        return planned
+    if source_hash is None:
+        raise ValueError(f"init_from={config.init_from}: the run it starts from has to be identified too")
+    return planned | {"init_from": f"{config.init_from}@{source_hash}"}
 
 
 def write_record(record: RunRecord, folder: Path) -> None:
@@ -205,6 +230,28 @@ def read_record(folder: Path) -> RunRecord | None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where}: {first['msg']}") from error
+
+
+def find_source(identity: Identity, runs_dir: Path) -> Path | None:
+    """Return the folder of the run that `identity` starts from, or None if it is not there.
+
+    It is complete, has kept its weights, and is of the same model, seed, environment and numerics, so that
+    one identity is always one result.
+
+    Raises:
+        InputError: a record of the other task cannot be read.
+    """
+    if identity.source is None:
+        return None
+    task, cell_hash = identity.source
+    made_here = (cell_hash, identity.environment, identity.numerics)
+    for folder in sorted((runs_dir / identity.model / task).glob(f"*/*/seed{identity.seed}")):
+        record = read_record(folder)
+        if record is None or record.status is not Status.COMPLETE or not (folder / TRAINED).is_file():
+            continue
+        if (record.identity.cell_hash, record.identity.environment, record.identity.numerics) == made_here:
+            return folder
+    return None
 
 
 def logits_path(folder: Path, epoch: int) -> Path:

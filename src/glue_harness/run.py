@@ -27,7 +27,6 @@ from glue_harness.config import Config
 from glue_harness.content import fingerprint, run_splits
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.errors import InputError
-from glue_harness.hardware import Environment
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
 from glue_harness.records import (
@@ -43,7 +42,8 @@ from glue_harness.records import (
     write_atomically,
     write_record,
 )
-from glue_harness.sources import join_dev, load_split
+from glue_harness.sources import divide, load_split
+from glue_harness.staging import start_from_source
 from glue_harness.trainer import CHECKPOINTS, Outcome, fit
 
 CODE_VERSION = code_version()
@@ -82,7 +82,7 @@ def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
     if (ended := _find_ending(folder)) is not None:
         return ended
     try:
-        prepared = _prepare(config, identity.environment)
+        prepared = _prepare(config, identity)
     except InputError:
         raise
     except Exception:
@@ -99,8 +99,8 @@ def check_inputs(configs: Sequence[Config]) -> None:
     Raises:
         InputError: what one of the runs would find out.
     """
-    for config in {(c.task.name, c.data.name): c for c in configs}.values():
-        for split in run_splits(config.task):
+    for config in {(c.task.name, c.data.name, c.data.holdout): c for c in configs}.values():
+        for split in run_splits(config.task, config.data.holdout):
             load_split(config.data, config.task, split)
     for config in {c.model.name: c for c in configs}.values():
         check_weights(config.model)
@@ -133,22 +133,24 @@ def _describe(record: RunRecord, folder: Path) -> Ending:
     return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
 
 
-def _prepare(config: Config, environment: Environment) -> Prepared:
+def _prepare(config: Config, identity: Identity) -> Prepared:
     """Load data and backbone and apply the method: all that can fail for its input does so here."""
     begin = time.perf_counter()
     _quieten_libraries()
-    if environment.threads is not None:
-        torch.set_num_threads(environment.threads)
+    if identity.environment.threads is not None:
+        torch.set_num_threads(identity.environment.threads)
     build_adapter(config.method)  # a wrong argument fails before anything is loaded
     tokenizer = load_tokenizer(config.model)
-    splits = {name: load_split(config.data, config.task, name) for name in run_splits(config.task)}
-    dev_rows, parts = join_dev(splits, config.task)
+    names = run_splits(config.task, config.data.holdout)
+    splits = {name: load_split(config.data, config.task, name) for name in names}
+    train_rows, dev_rows, parts = divide(splits, config.task, config.data.holdout)
     backbone = load_backbone(config.model, config.task, config.seed)
     model, parameters = apply_method(backbone, config.model, config.method, config.seed)
+    start_from_source(model, config, identity)
     return Prepared(
         model=model,
         parameters=parameters,
-        train=tokenise(splits["train"], config.task, tokenizer, config.trainer.max_length),
+        train=tokenise(train_rows, config.task, tokenizer, config.trainer.max_length),
         dev=tokenise(dev_rows, config.task, tokenizer, config.trainer.max_length, parts),
         tokenizer=tokenizer,
         data_sha256={name: fingerprint(rows, config.task) for name, rows in splits.items()},
@@ -178,7 +180,7 @@ def _train(
     """Train what is prepared; return `begun` with what came of it."""
     begin = time.perf_counter()
     model, train, dev, tokenizer = prepared.model, prepared.train, prepared.dev, prepared.tokenizer
-    outcome = fit(model, train, dev, config, tokenizer, begun.identity.environment, folder, show_progress)
+    outcome = fit(model, train, dev, config, tokenizer, begun.identity, folder, show_progress)
     if isinstance(model, PeftModel) and outcome.diverged is None:
         model.save_pretrained(str(folder / "adapter"))
     known = {"data_sha256": prepared.data_sha256, "weights_sha256": weights_sha256(config.model)}

@@ -1,10 +1,10 @@
-"""One seed, independent streams: head initialisation, adapter initialisation, dropout, data order."""
+"""One seed, independent streams: head, adapter, dropout, data order; and the rows that are held out."""
 
 from __future__ import annotations
 
 import numpy as np
 
-STREAMS = ("head", "adapter", "dropout")
+STREAMS = ("head", "adapter", "dropout", "holdout")
 
 
 def derive_seed(seed: int, stream: str) -> int:
@@ -20,3 +20,8 @@ def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
     epoch is added to a seed.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+
+
+def holdout_generator() -> np.random.Generator:
+    """Return the generator that chooses held-out rows: always the same, whatever a run's seed is."""
+    return np.random.Generator(np.random.PCG64(derive_seed(0, "holdout")))

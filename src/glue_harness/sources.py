@@ -17,7 +17,8 @@ from datasets import ClassLabel, Dataset, concatenate_datasets
 from glue_harness import miniature
 from glue_harness.config import Data, Task
 from glue_harness.content import UNLABELLED, fingerprint
-from glue_harness.errors import InputError
+from glue_harness.errors import InputError, require
+from glue_harness.seeding import holdout_generator
 from glue_harness.tsv import read_tsv, tsv_path
 
 HUB_DATASET = "nyu-mll/glue"
@@ -46,6 +47,24 @@ def join_dev(splits: Mapping[str, Dataset], task: Task) -> tuple[Dataset, dict[s
         parts[name.removeprefix("validation_")] = slice(start, start + len(splits[name]))
         start += len(splits[name])
     return concatenate_datasets([splits[name] for name in task.dev]), parts if len(parts) > 1 else {}
+
+
+def divide(
+    splits: Mapping[str, Dataset], task: Task, holdout: float | None
+) -> tuple[Dataset, Dataset, dict[str, slice]]:
+    """Return the rows a run trains on, the rows it is scored on, and the latter's named parts.
+
+    Raises:
+        InputError: a holdout leaves one of the two without rows.
+    """
+    if holdout is None:
+        return splits["train"], *join_dev(splits, task)
+    train = splits["train"]
+    held = round(holdout * len(train))
+    allowed = f"a share of {len(train)} rows that leaves rows on both sides"
+    require(0 < held < len(train), "data.holdout", holdout, allowed)
+    order = holdout_generator().permutation(len(train))
+    return train.select(sorted(order[held:])), train.select(sorted(order[:held])), {}
 
 
 def _read_parquet(path: Path) -> Dataset:

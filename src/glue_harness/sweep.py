@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from glue_harness.config import Config, fill_in
 from glue_harness.errors import CONF, InputError, input_errors
-from glue_harness.grid import as_overrides, compose_config, expand_block
+from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
-from glue_harness.records import Identity, RunRecord, identify, read_record
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One planned run: the overrides that select it, its resolved configuration and its cell hash."""
-
-    overrides: tuple[str, ...]
-    config: Config
-    cell_hash: str
-
-    @property
-    def key(self) -> Key:
-        """The planned run, on whatever machine."""
-        return self.cell_hash, self.config.seed
-
-    @cached_property
-    def identity(self) -> Identity:
-        """The run as this machine makes it. What the machine is takes seconds to find out, once."""
-        from glue_harness.hardware import resolve_environment
-
-        return identify(self.config, resolve_environment(self.config.trainer))
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder on this machine."""
-        return Path(self.config.runs_dir) / self.identity.folder
-
-    def record(self) -> RunRecord | None:
-        """Return the record of the run as this machine makes it, or None."""
-        return read_record(self.folder)
+from glue_harness.records import find_source
 
 
 @dataclass(frozen=True)
@@ -73,6 +43,28 @@ class Plan:
         return [cell for cell in self.cells if inventory.state(cell.key) in states]
 
 
+def order_stages(todo: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells to run first, and those to run once these are through: they start from one of them.
+
+    Raises:
+        InputError: a run that a cell starts from is neither there nor among `todo`; names the command.
+    """
+    planned = {cell.key for cell in todo}
+    first, second = [], []
+    for cell in todo:
+        if cell.source is None or find_source(cell.identity, Path(cell.config.runs_dir)) is not None:
+            first.append(cell)
+        elif cell.source.key in planned:
+            second.append(cell)
+        else:
+            command = shlex.join(cell.source.overrides)
+            raise InputError(
+                f"init_from={cell.config.init_from}: {cell.source.folder} holds no complete run to start "
+                f"from; make it first: python -m glue_harness.train {command}"
+            )
+    return [stage for stage in (first, second) if stage]
+
+
 def plan(overrides: list[str]) -> Plan:
     """Compose the grid of the experiment that `overrides` choose, or their own product of values.
 
@@ -92,7 +84,7 @@ def plan(overrides: list[str]) -> Plan:
         cells: dict[Key, Cell] = {}
         for block in base.experiment.grid or [{}]:
             axes = {axis: v for axis, v in _filter_block(block, base).items() if axis not in named} | swept
-            for cell in (Cell(*run) for run in expand_block(fixed, axes)):
+            for cell in expand_block(fixed, axes):
                 cells.setdefault(cell.key, cell)
         name = _results_name(base, fixed)
     if not cells:

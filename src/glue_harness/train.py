@@ -13,11 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from glue_harness.config import Config, resolve
+from glue_harness import tracking
+from glue_harness.config import resolve
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
-from glue_harness.hardware import resolve_environment
-from glue_harness.records import Identity, identify
+from glue_harness.grid import Cell, build_cell
+from glue_harness.records import Status
+from glue_harness.sweep import order_stages
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -26,21 +28,33 @@ def launch(composed: DictConfig) -> tuple[str, str]:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from glue_harness.supervise import supervise
 
-        return supervise(*_identify(composed))
+        cell = _describe(composed)
+        state, message = supervise(cell.config, cell.identity)
+        _track(cell, state)
+        return state, message
     with command_line():  # here too: Hydra adds a line of its own to an exception
-        config, identity = _identify(composed)
+        cell = _describe(composed)
+        record = cell.record()
+        if record is None or record.status is Status.FAILED:
+            order_stages([cell])  # says at once if there is nothing to start from
         from glue_harness.run import run_once
 
-        state, message = run_once(config, identity, show_progress=True)
+        state, message = run_once(cell.config, cell.identity, show_progress=True)
+        _track(cell, state)
     print(f"{state}: {message}", file=sys.stderr)
     if state in ("failed", "diverged", "busy"):
         sys.exit(1)
     return state, message
 
 
-def _identify(composed: DictConfig) -> tuple[Config, Identity]:
-    config = resolve(composed)
-    return config, identify(config, resolve_environment(config.trainer))
+def _track(cell: Cell, state: str) -> None:
+    """Begin to show a finished run where the configuration asks for it."""
+    if state in (Status.COMPLETE, Status.DIVERGED, "skipped"):
+        tracking.start(cell.config, cell.folder)
+
+
+def _describe(composed: DictConfig) -> Cell:
+    return build_cell(resolve(composed), HydraConfig.get().overrides.task)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
 from glue_harness.logits import logits_files, read_epochs
 from glue_harness.method import parameter_groups
-from glue_harness.records import Epoch, logits_path
+from glue_harness.records import Epoch, Identity, logits_path
 from glue_harness.seeding import derive_seed
 
 CHECKPOINTS = "checkpoints"
@@ -56,7 +56,7 @@ def fit(
     dev: TokenisedSplit,
     config: Config,
     tokenizer: PreTrainedTokenizerBase,
-    environment: Environment,
+    identity: Identity,
     folder: Path,
     show_progress: bool,
 ) -> Outcome:
@@ -65,8 +65,8 @@ def fit(
     Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order. A loss or
     logits that are infinite or NaN end the training. The checkpoints are the caller's to drop.
     """
-    trainer = build_trainer(model, train, dev, config, tokenizer, environment, folder)
-    trainer.add_callback(ProgressFile(config, folder))
+    trainer = build_trainer(model, train, dev, config, tokenizer, identity.environment, folder)
+    trainer.add_callback(ProgressFile(identity, folder))
     if show_progress:
         trainer.add_callback(ProgressBar(config))
     checkpoint = _last_checkpoint(folder)

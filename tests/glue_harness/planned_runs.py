@@ -19,6 +19,7 @@ from glue_harness.config import (
     Trainer,
     Weights,
 )
+from glue_harness.grid import Cell
 from glue_harness.hardware import Environment
 from glue_harness.records import (
     Cost,
@@ -31,7 +32,7 @@ from glue_harness.records import (
     identify,
     write_record,
 )
-from glue_harness.sweep import Cell, Plan
+from glue_harness.sweep import Plan
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)
 GPU = Environment(device="cuda", precision="bf16", threads=None, processes=1)
@@ -45,7 +46,7 @@ ROWS = 6
 class CellElsewhere(Cell):
     """A cell on a machine that need not be this one."""
 
-    environment: Environment
+    environment: Environment = CPU
 
     @property
     def identity(self):
@@ -53,7 +54,15 @@ class CellElsewhere(Cell):
 
 
 def make_cell(
-    task="rte", method="lora", rank=16, seed=1, model="tiny", environment=CPU, learning_rate=1e-3, epochs=2
+    task="rte",
+    method="lora",
+    rank=16,
+    seed=1,
+    model="tiny",
+    environment=CPU,
+    learning_rate=1e-3,
+    head_learning_rate=5e-4,
+    epochs=2,
 ):
     adapter = None if method == "full" else {"_target_": f"peft.{method}", "r": rank, "lora_alpha": 16}
     config = Config(
@@ -72,21 +81,21 @@ def make_cell(
         rank=rank,
         seed=seed,
         data=Data(name="hub"),
-        trainer=make_trainer(learning_rate, epochs),
+        trainer=make_trainer(learning_rate, head_learning_rate, epochs),
         protocol=BEST,
         experiment=Experiment(name="demo"),
     )
-    return CellElsewhere((), config, hash_plan(config), environment)
+    return CellElsewhere((), config, hash_plan(config), environment=environment)
 
 
-def make_trainer(learning_rate, epochs):
+def make_trainer(learning_rate, head_learning_rate, epochs):
     return Trainer(
         name="fast",
         epochs=epochs,
         batch_size=32,
         eval_batch_size=64,
         learning_rate=learning_rate,
-        head_learning_rate=5e-4,
+        head_learning_rate=head_learning_rate,
         weight_decay=0.01,
         decay_magnitude=True,
         warmup_share=0.06,

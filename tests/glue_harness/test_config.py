@@ -31,6 +31,10 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("trainer.max_length=513", "trainer.max_length=513: allowed is at most 512 for the model"),
         ("protocol.epoch=first", "protocol.epoch=first: allowed is one of best, last"),
         ("data.name=web", "data.name=web: allowed is one of hub, local, miniature"),
+        ("data.holdout=1", "data.holdout=1.0: allowed is between 0 and 1, or null"),
+        ("init_from=nix", "init_from=nix: allowed is one of cola, mnli, "),
+        ("tracking=nix", "tracking=nix: allowed is one of none, wandb"),
+        ("search=nix", "search=nix: allowed is one of grid, optuna"),
     ],
 )
 def test_bad_input_is_one_line_naming_field_value_and_what_is_allowed(build_config, override, expected):
@@ -122,3 +126,16 @@ def test_explain_falls_back_to_the_message_in_one_line():
 
 def test_conf_parses():
     assert all(OmegaConf.load(path) is not None for path in CONF.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("tracking.mode=live", "tracking.mode=live: allowed is one of offline, online"),
+        ("tracking.timeout_seconds=0", "tracking.timeout_seconds=0.0: allowed is above 0"),
+    ],
+)
+def test_bad_tracking_is_one_line(build_config, override, expected):
+    with pytest.raises(InputError) as caught:
+        build_config("tracking=wandb", override)
+    assert str(caught.value) == expected

@@ -187,3 +187,14 @@ def test_predictions_of_a_complete_run_must_be_there(committed):
     for planted in ({}, {key: np.zeros((6, 2), np.float32)}, {key: np.zeros(6, np.float16)}):
         with pytest.raises(InputError, match=rf"predictions\.npz: {key}=.*allowed is float16"):
             evidence.check(replace(read, predictions=planted), committed)
+
+
+def test_a_column_that_no_run_uses_is_not_written_and_one_that_is_reads_back(committed, tmp_path):
+    """Evidence from before the column existed stays as it is, byte by byte."""
+    assert "init_from" not in (committed / "runs.csv").read_text().splitlines()[0].split(",")
+    read = evidence.read(committed)
+    assert read.runs["init_from"].isna().all()
+    staged = read.runs.assign(init_from=["mnli", None, None, None])
+    write_together(tmp_path / "staged", evidence.encode(replace(read, runs=staged)))
+    again = evidence.list_rows(evidence.read(tmp_path / "staged").runs)
+    assert [row["init_from"] for row in again] == ["mnli", None, None, None]

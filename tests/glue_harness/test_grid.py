@@ -32,15 +32,16 @@ def test_every_cell_is_what_its_overrides_compose():
     }
     cells = list(expand_block(BASE, axes))
     assert len(cells) == 32
-    for overrides, config, cell_hash in cells:
-        composed = fill_in(compose_config(list(overrides)), {})
-        assert config == composed
-        assert cell_hash == hash_plan(composed)
+    for cell in cells:
+        composed = fill_in(compose_config(list(cell.overrides)), {})
+        assert cell.config == composed
+        assert cell.cell_hash == hash_plan(composed)
 
 
 def test_cells_come_in_the_order_of_the_product():
     axes = {"rank": [8, 4], "task": ["sst2", "rte"], "seed": [2, 1]}
-    found = [(c.rank, c.task.name, c.seed) for _, c, _ in expand_block(BASE, axes)]
+    configs = [cell.config for cell in expand_block(BASE, axes)]
+    found = [(config.rank, config.task.name, config.seed) for config in configs]
     assert found == list(itertools.product(*axes.values()))
 
 
@@ -65,16 +66,17 @@ def test_values_that_follow_from_several_axes_are_resolved_together(monkeypatch)
         return composed
 
     monkeypatch.setattr(grid, "compose_config", compose_entangled)
-    for _, config, cell_hash in expand_block(BASE, {"rank": [4, 8], "seed": [1, 2]}):
+    for cell in expand_block(BASE, {"rank": [4, 8], "seed": [1, 2]}):
+        config = cell.config
         assert config.method.label == f"r{config.rank}_s{config.seed}"
         assert config.trainer.weight_decay == config.seed
-        assert cell_hash == hash_plan(config)
+        assert cell.cell_hash == hash_plan(config)
 
 
 def test_lists_as_values_are_composed():
     modules = [["query"], ["query", "value"]]
     cells = list(expand_block(BASE, {"method.adapter.target_modules": modules}))
-    assert [config.method.adapter["target_modules"] for _, config, _ in cells] == modules
+    assert [cell.config.method.adapter["target_modules"] for cell in cells] == modules
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def identity_of(config, environment=CPU):
         "model=tiny_deberta",
         "model.weights.seed=5",
         "data=hub",
+        "data.holdout=0.2",
     ],
 )
 def test_whatever_can_change_the_result_is_another_folder(build_config, override):
@@ -44,7 +45,11 @@ def test_whatever_can_change_the_result_is_another_folder(build_config, override
 
 
 @pytest.mark.parametrize(
-    "override", ["runs_dir=elsewhere", "results_dir=elsewhere", "protocol=paper_last", "launcher=basic"]
+    "override",
+    [
+        *("runs_dir=elsewhere", "results_dir=elsewhere", "protocol=paper_last", "launcher=basic"),
+        *("tracking=wandb", "search=optuna"),
+    ],
 )
 def test_what_cannot_is_the_same_folder(build_config, override):
     assert identity_of(build_config()).folder == identity_of(build_config(override)).folder
@@ -166,3 +171,12 @@ def test_a_folder_that_cannot_be_written_is_one_line():
         claim(Path("/proc/nowhere")),
     ):
         pass
+
+
+def test_a_staged_run_has_no_identity_without_its_source(build_config):
+    """Else it would go by the name of the run that starts from scratch."""
+    config = build_config("task=rte", "init_from=mnli")
+    with pytest.raises(ValueError, match="init_from=mnli: the run it starts from has to be identified too"):
+        identity_of(config)
+    source = identity_of(build_config("task=mnli"))
+    assert identify(config, CPU, source).planned["init_from"] == f"mnli@{source.cell_hash}"

@@ -9,7 +9,7 @@ import pytest
 
 from glue_harness.sweep import plan
 
-from .planned_runs import CPU, CellElsewhere, make_record
+from .planned_runs import CellElsewhere, make_record
 from .sweep_processes import environment
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn")
@@ -30,11 +30,9 @@ def ten_thousand_records(tmp_path_factory):
     """Every run of the authors' grid but the last ten, with the record of a run of fifty epochs."""
     runs_dir = tmp_path_factory.mktemp("runs")
     cells = plan(["experiment=paper_grid"]).cells
-    epochs = make_record(
-        CellElsewhere((), cells[0].config, cells[0].cell_hash, CPU), scores=[0.5] * EPOCHS
-    ).epochs
+    epochs = make_record(CellElsewhere((), cells[0].config, cells[0].cell_hash), scores=[0.5] * EPOCHS).epochs
     for cell in islice(cells, len(cells) - 10):
-        here = CellElsewhere((), cell.config, cell.cell_hash, CPU)
+        here = CellElsewhere((), cell.config, cell.cell_hash)
         record = make_record(here, scores=()).model_copy(update={"epochs": epochs})
         folder = runs_dir / record.identity.folder
         folder.mkdir(parents=True)

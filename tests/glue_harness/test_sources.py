@@ -10,7 +10,7 @@ from glue_harness import sources
 from glue_harness.config import Data, Split, Task, Tsv
 from glue_harness.content import content_identity, fingerprint, run_splits
 from glue_harness.errors import InputError
-from glue_harness.sources import check_hub_reachable, join_dev, load_split
+from glue_harness.sources import check_hub_reachable, divide, join_dev, load_split
 
 SHARED_GLUE = Path(__file__).parents[3] / "shared" / "glue"
 NAMES = ["no", "yes"]
@@ -153,3 +153,50 @@ def test_no_silent_change_of_source(build_config, monkeypatch):
         InputError, match="HF_HUB_OFFLINE is set.*data=local data.root=<folder>, or data=miniature"
     ):
         load_split(config.data, config.task, "train")
+
+
+def divide_toy(tmp_path, holdout, rows=10):
+    write_split(tmp_path, rows=rows)
+    task = toy_task(rows=rows)
+    names = run_splits(task, holdout)
+    splits = {name: load_split(Data("local", root=str(tmp_path)), task, name) for name in names}
+    return divide(splits, task, holdout)
+
+
+def test_a_holdout_divides_train_and_reads_no_dev_split(tmp_path):
+    """The folder has no validation split: a run that touched it would fail."""
+    train, held, parts = divide_toy(tmp_path, 0.2)
+    assert (len(train), len(held), parts) == (8, 2, {})
+    assert sorted([*train["sentence"], *held["sentence"]]) == [f"row {i}" for i in range(10)]
+    again, _, _ = divide_toy(tmp_path, 0.2)
+    assert again["sentence"] == train["sentence"]
+
+
+def test_a_holdout_is_drawn_from_all_of_train(tmp_path):
+    """GLUE's train splits are in no random order: neither the first nor the last rows may stand for all."""
+    _, held, _ = divide_toy(tmp_path, 0.2, rows=1000)
+    places = [int(text.removeprefix("row ")) for text in held["sentence"]]
+    assert len(places) == 200
+    assert 400 < sum(places) / 200 < 600
+    assert min(places) < 50
+    assert max(places) > 950
+
+
+@pytest.mark.parametrize("holdout", [0.01, 0.99])
+def test_a_holdout_that_leaves_a_side_empty_is_refused(tmp_path, holdout):
+    with pytest.raises(
+        InputError, match=f"data.holdout={holdout}: allowed is a share of 10 rows that leaves rows"
+    ):
+        divide_toy(tmp_path, holdout)
+
+
+def test_without_a_holdout_nothing_is_divided(build_config):
+    config = build_config("task=mnli")
+    splits = {name: load_split(config.data, config.task, name) for name in run_splits(config.task)}
+    train, dev, parts = divide(splits, config.task, None)
+    assert train is splits["train"]
+    assert (len(dev), parts) == (
+        sum(len(splits[name]) for name in config.task.dev),
+        join_dev(splits, config.task)[1],
+    )
+    assert "holdout" not in content_identity(config.data, config.task)

@@ -84,6 +84,18 @@ def test_settings_of_several_models_are_told_apart():
     assert "tiny: LoRA (r=16) 0.001, 0.003, 5 epochs; large: LoRA (r=16) 0.0001, 0.003, 5 epochs." in notes
 
 
+def test_a_row_that_starts_from_another_task_has_a_footnote(rows):
+    assert "Started from" not in to_markdown(build(rows))
+    for row in rows:
+        if row["method"] != "full" and row["task"] == "rte":
+            row["init_from"] = "mnli"
+    notes = to_markdown(build(rows))
+    assert (
+        "- Started from the adapter and the head, but for its output layer, of another task's run (same seed): "
+        "LoRA (r=16) on RTE from MNLI; EDoRA (r=16) on RTE from MNLI.\n"
+    ) in notes
+
+
 def cell_texts(rows):
     """Return the Markdown table's body as lists of stripped cells."""
     lines = [line for line in to_markdown(build(rows)).splitlines() if line.startswith("|")]

@@ -122,6 +122,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_sweep_runs_sources_before_what_starts_from_them(tmp_path):
+    grid = "experiment.grid=[{task: [rte, stsb], init_from: [mnli]}, {task: [mnli]}]"
+    arguments = [*SMALL, "method=lora", "rank=4", grid, f"runs_dir={tmp_path}"]
+    sweep = command("-m", *arguments)
+    assert sweep.returncode == 0, sweep.stderr
+    assert "3 complete" in sweep.stderr
+    staged = [*SMALL, "method=lora", "rank=4", "task=rte", "init_from=mnli"]
+    single = command(*staged, f"runs_dir={tmp_path}")
+    assert "skipped" in single.stderr  # the same run by its own command line
+    alone = command(*staged, f"runs_dir={tmp_path / 'elsewhere'}")
+    assert alone.returncode == 2
+    (line,) = alone.stderr.splitlines()
+    assert "make it first: python -m glue_harness.train model=tiny_roberta" in line
+
+
 def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
     from glue_harness import supervise
     from glue_harness.hardware import resolve_environment

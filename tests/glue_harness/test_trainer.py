@@ -16,6 +16,7 @@ from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
 from glue_harness.logits import logits_files
 from glue_harness.method import apply_method
+from glue_harness.records import identify
 from glue_harness.sources import load_split
 from glue_harness.trainer import (
     CHECKPOINTS,
@@ -45,7 +46,9 @@ def parts_of(config, train_rows=64, dev_rows=32):
 
 def train(config, folder, environment=CPU, **rows):
     model, train_split, dev, tokenizer = parts_of(config, **rows)
-    return fit(model, train_split, dev, config, tokenizer, environment, folder, show_progress=False)
+    return fit(
+        model, train_split, dev, config, tokenizer, identify(config, environment), folder, show_progress=False
+    )
 
 
 NO_DROPOUT = ["model.architecture.hidden_dropout_prob=0", "model.architecture.attention_probs_dropout_prob=0"]
@@ -134,7 +137,7 @@ def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
 def test_logits_are_in_the_splits_own_order(build_config, tmp_path):
     config = build_config("trainer.max_steps=1")
     model, train_split, dev, tokenizer = parts_of(config)
-    fit(model, train_split, dev, config, tokenizer, CPU, tmp_path, show_progress=False)
+    fit(model, train_split, dev, config, tokenizer, identify(config, CPU), tmp_path, show_progress=False)
     stored = np.load(logits_files(tmp_path)[1])
     model.eval()
     with torch.no_grad():
@@ -167,7 +170,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(build_config, tmp_path)
     model, train_split, dev, tokenizer = parts_of(config)
     with torch.no_grad():
         model.get_input_embeddings().weight[5:] = math.inf
-    outcome = fit(model, train_split, dev, config, tokenizer, CPU, tmp_path, show_progress=False)
+    outcome = fit(
+        model, train_split, dev, config, tokenizer, identify(config, CPU), tmp_path, show_progress=False
+    )
     assert outcome.diverged == "loss is nan at step 1"
     assert outcome.epochs == []
 

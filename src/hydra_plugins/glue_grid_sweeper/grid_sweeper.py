@@ -57,11 +57,12 @@ class GridSweeper(Sweeper):
         from glue_harness.inventory import LEFT, State
         from glue_harness.launchers import run_to_the_end
         from glue_harness.supervise import SWEEPER_PID
-        from glue_harness.sweep import plan
+        from glue_harness.sweep import order_stages, plan
 
         planned = plan(arguments)
         inventory = planned.take_inventory()
         todo = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
+        stages = order_stages(todo)
         if todo:
             self._check(todo)
         console.announce(planned, todo, inventory)
@@ -69,7 +70,7 @@ class GridSweeper(Sweeper):
             return
         os.environ[SWEEPER_PID] = str(os.getpid())
         with console.watch(todo):
-            endings = run_to_the_end(self._launch, todo)
+            endings = [ending for cells in stages for ending in run_to_the_end(self._launch, cells)]
         if not console.summarise(endings):
             sys.exit(1)
 

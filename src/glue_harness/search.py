@@ -1,0 +1,219 @@
+"""What a search of learning rates found: choices, provenance, table. Pure: frames in, strings out."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from tabulate import tabulate
+
+from glue_harness import evidence
+from glue_harness.captions import name_commit, name_metric, name_row, name_task
+from glue_harness.config import Protocol
+from glue_harness.evidence import Row
+from glue_harness.records import Status
+
+RATES = ("learning_rate", "head_learning_rate")
+"""What a search may vary, and what a file of conf/tuned holds; names of `trainer`'s fields."""
+
+EDGE_VALUES = 3
+"""A rate with fewer values than this has no inside, so that its edges say nothing."""
+
+CURVE_VALUES = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The trials of one method on one task, in the order of the grid, and the pruned ones' number.
+
+    `wanted` is the number of trials that the search is to have, pruned ones included.
+    """
+
+    trials: list[Row]
+    pruned: int
+    wanted: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Model, method and task: what names the file of conf/tuned."""
+        first = self.trials[0]
+        return first["model"], first["method"], first["task"]
+
+    @property
+    def scored(self) -> list[Row]:
+        """The trials with a score; one that diverged has the majority class's."""
+        return [trial for trial in self.trials if trial["score"] is not None]
+
+    @property
+    def best(self) -> Row | None:
+        """The trial of the highest score, of equals the one with the lowest rates.
+
+        None while a trial is missing or has failed, and where the best one has learnt nothing.
+        """
+        if len(self.scored) < len(self.trials) or len(self.trials) + self.pruned < self.wanted:
+            return None
+        best = min(self.scored, key=lambda trial: (-trial["score"], *(trial[rate] for rate in RATES)))
+        return None if best["degenerate"] or best["status"] == Status.DIVERGED else best
+
+    @property
+    def edges(self) -> list[str]:
+        """The rates whose chosen value is the lowest or highest of all that were tried."""
+        return [rate for rate in RATES if self.best is not None and self._is_edge(rate, self.best[rate])]
+
+    def _is_edge(self, rate: str, value: float) -> bool:
+        tried = sorted({trial[rate] for trial in self.trials})
+        return len(tried) >= EDGE_VALUES and value in (tried[0], tried[-1])
+
+
+def find(scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, str], int]) -> list[Finding]:
+    """Return the findings of a search's scored runs (`selection.score_runs`), by method and task.
+
+    `wanted`: trials a method and task, None for as many as there are rows; `pruned`: by (label, task).
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in evidence.list_rows(scored):
+        groups.setdefault((row["label"], row["task"]), []).append(row)
+    return [Finding(rows, pruned.get(key, 0), wanted or len(rows)) for key, rows in groups.items()]
+
+
+def describe_tuned(finding: Finding, command: str, table: str, holdout: float) -> str:
+    """Return a file of conf/tuned: the chosen rates, and above them where they come from.
+
+    Raises:
+        ValueError: the finding has no best trial.
+    """
+    best = finding.best
+    if best is None:
+        raise ValueError(f"{finding.key}: there is no best trial")
+    scores = [trial["score"] for trial in finding.scored]
+    tried = [f"{rate} {_span(finding, rate)}" for rate in RATES]
+    kept, held = _share(1 - holdout), _share(holdout)
+    rank = "" if best["rank"] is None else f"rank {best['rank']}, "
+    commits = sorted({name_commit(trial) for trial in finding.trials})
+    numerics = sorted({trial["numerics"] for trial in finding.trials})
+    lines = [
+        f"# Found by `{command}`; all trials: {table}",
+        f"# {_count(finding)}: {', '.join(tried)}; {rank}seed {best['seed']}, {best['epochs']} epochs",
+        f"# Trained on {kept} of train, scored on the other {held}; no dev row was read",
+        f"# {best['headline']} {best['score']:.4f}, the trials' median {statistics.median(scores):.4f}",
+        *[f"# At the edge of what was tried: {rate}" for rate in finding.edges],
+        f"# Code {', '.join(commits)}; numerics {', '.join(map(str, numerics))}",
+        *[f"{rate}: {best[rate]!r}" for rate in RATES],
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _count(finding: Finding) -> str:
+    pruned = f" ({finding.pruned} pruned)" if finding.pruned else ""
+    return f"{len(finding.trials) + finding.pruned} trials{pruned}"
+
+
+def _span(finding: Finding, rate: str) -> str:
+    tried = sorted({trial[rate] for trial in finding.trials})
+    ends = (show_rate(value) for value in (tried[0], tried[-1]))
+    return " to ".join(dict.fromkeys(ends))
+
+
+def tabulate_findings(findings: list[Finding], title: str, holdout: float, protocol: Protocol) -> str:
+    """Return the search's table in Markdown: a line a method and task, and notes."""
+    columns: dict[str, Callable[[Finding], str]] = {
+        "Task": lambda f: f"{name_task(f.key[2])} ({name_metric(f.trials[0]['headline'])})",
+        "Method": _name,
+        "Trials": _show_trials,
+        "Learning rate": lambda f: _show_rate(f, "learning_rate"),
+        "Head learning rate": lambda f: _show_rate(f, "head_learning_rate"),
+        "Score": lambda f: _percent(f.best["score"] if f.best else None),
+        "Median": lambda f: _percent(statistics.median(t["score"] for t in f.scored) if f.scored else None),
+        "Best score at each rate": _show_curve,
+    }
+    tasks = list(dict.fromkeys(finding.key[2] for finding in findings))
+    by_task = sorted(findings, key=lambda finding: tasks.index(finding.key[2]))
+    rows = [[show(finding) for show in columns.values()] for finding in by_task]
+    body = tabulate(rows, list(columns), tablefmt="pipe", disable_numparse=True)
+    return f"**{title}**\n\n{body}\n\n" + "".join(
+        f"- {note}\n" for note in _notes(findings, holdout, protocol)
+    )
+
+
+def _show_trials(finding: Finding) -> str:
+    done = len(finding.scored) + finding.pruned
+    failed = sum(trial["status"] == Status.FAILED for trial in finding.trials)
+    shown = _count(finding) if done == finding.wanted else f"{done} of {finding.wanted} trials"
+    return shown + (f", {failed} failed" if failed else "")
+
+
+def _show_rate(finding: Finding, rate: str) -> str:
+    if finding.best is None:
+        return "--"
+    return show_rate(finding.best[rate]) + (" **at the edge**" if rate in finding.edges else "")
+
+
+def show_rate(value: float) -> str:
+    """Write a learning rate as people do: 0.003, 3e-5."""
+    return f"{value:.3g}".replace("e-0", "e-")
+
+
+def _percent(score: float | None) -> str:
+    return "--" if score is None else f"{100 * score:.2f}"
+
+
+def _show_curve(finding: Finding) -> str:
+    """Show the best score at each value of the rate that has most values, where these are few."""
+    rate = max(RATES, key=lambda name: len({trial[name] for trial in finding.trials}))
+    by_value: dict[float, list[float]] = {}
+    for trial in finding.scored:
+        by_value.setdefault(trial[rate], []).append(trial["score"])
+    if len(by_value) > CURVE_VALUES:
+        return "in runs.csv"
+    best = [(show_rate(value), _percent(max(scores))) for value, scores in sorted(by_value.items())]
+    return " · ".join(f"{value}: {score}" for value, score in best)
+
+
+def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[str]:
+    trials = [trial for finding in findings for trial in finding.trials]
+    seeds, epochs = ({trial[name] for trial in trials} for name in ("seed", "epochs"))
+    known = [trial for trial in trials if trial["status"] != evidence.MISSING]
+    sources = {"commit": [name_commit(row) for row in known]}
+    sources |= {name: [str(row[name]) for row in known] for name in ("precision", "hardware", "numerics")}
+    return [
+        f"Trained on {_share(1 - holdout)} of train for {_join(epochs)} epochs, seed {_join(seeds)}; a score "
+        f"is the {protocol.epoch} epoch's on the other {_share(holdout)} of train, in percent. No dev row "
+        "was read.",
+        "Every method has the same number of trials on every task. Chosen is the highest score, of equals "
+        "the lowest rates.",
+        *_warn(findings),
+        "Provenance: "
+        + "; ".join(f"{name} {', '.join(dict.fromkeys(found))}" for name, found in sources.items())
+        + ".",
+    ]
+
+
+def _warn(findings: list[Finding]) -> list[str]:
+    edges = [f"{_name(finding)} on {name_task(finding.key[2])}" for finding in findings if finding.edges]
+    warnings = []
+    if edges:
+        warnings.append(
+            f"At the edge of what was tried, so that a better rate may lie outside: {', '.join(edges)}."
+        )
+    if any(len({t[r] for t in f.trials}) == EDGE_VALUES - 1 for f in findings for r in RATES):
+        warnings.append("Of a rate with two values either is an edge, which is not marked.")
+    if any(finding.best is None for finding in findings):
+        warnings.append(
+            "Without a choice (--): trials are missing or have failed, or the best has learnt nothing (it "
+            "diverged, or gives every row the same prediction)."
+        )
+    return warnings
+
+
+def _name(finding: Finding) -> str:
+    return name_row(finding.trials[0] | {"settings": None})
+
+
+def _share(part: float) -> str:
+    return f"{100 * part:.3g} %"
+
+
+def _join(values: set) -> str:
+    return ", ".join(str(value) for value in sorted(values))

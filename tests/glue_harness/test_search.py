@@ -1,0 +1,149 @@
+"""What a search found: the choice, what speaks against it, and how it is written down."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from glue_harness.records import Status
+from glue_harness.search import describe_tuned, find, show_rate, tabulate_findings
+from glue_harness.selection import score_runs
+
+from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
+
+
+def collect_trials(tmp_path, scores, task="rte", method="lora"):
+    """Return the findings of trials with `scores`: (learning rate, head rate) -> (score of two epochs | what else)."""
+    from glue_harness.collection import collect
+
+    cells = [
+        make_cell(task=task, method=method, learning_rate=rate, head_learning_rate=head)
+        for rate, head in scores
+    ]
+    plan = make_plan(cells, tmp_path)
+    for cell, score in zip(cells, scores.values(), strict=True):
+        if score is None:
+            continue
+        changes = score if isinstance(score, dict) else {"scores": (score - 0.1, score)}
+        write_run(make_record(cell, **changes), tmp_path / "runs")
+    return find(score_runs(collect(plan, tmp_path / "runs", tmp_path / "results"), BEST), None, {})
+
+
+def rates(finding):
+    return (
+        None if finding.best is None else (finding.best["learning_rate"], finding.best["head_learning_rate"])
+    )
+
+
+FIVE = {(rate, head): 0.6 for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2) for head in (1e-3, 3e-3)}
+
+
+def test_the_highest_score_is_chosen(tmp_path):
+    (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.7, (3e-3, 1e-3): 0.69})
+    assert rates(finding) == (1e-3, 3e-3)
+    assert finding.best["score"] == 0.7
+    assert finding.key == ("tiny", "lora", "rte")
+    assert finding.edges == []
+
+
+def test_of_equals_the_lowest_rates_are_chosen(tmp_path):
+    (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.7, (1e-3, 1e-3): 0.7, (3e-3, 1e-3): 0.7})
+    assert rates(finding) == (1e-3, 1e-3)
+
+
+@pytest.mark.parametrize("edge", [1e-4, 1e-2])
+def test_a_choice_at_the_edge_says_so(tmp_path, edge):
+    (finding,) = collect_trials(tmp_path, FIVE | {(edge, 1e-3): 0.9})
+    assert finding.edges == ["learning_rate"]
+    assert f"{show_rate(edge)} **at the edge**" in tabulate_findings([finding], "T", 0.2, BEST)
+    assert "outside: LoRA (r=16) on RTE." in tabulate_findings([finding], "T", 0.2, BEST)
+    assert "# At the edge of what was tried: learning_rate\n" in describe_tuned(
+        finding, "make tune", "t.md", 0.2
+    )
+
+
+def test_a_rate_of_two_values_has_no_edge(tmp_path):
+    (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.9})
+    assert finding.edges == []
+    assert "Of a rate with two values either is an edge" in tabulate_findings([finding], "T", 0.2, BEST)
+
+
+@pytest.mark.parametrize("unfinished", [None, {"status": Status.FAILED}])
+def test_nothing_is_chosen_while_a_trial_is_out(tmp_path, unfinished):
+    (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.9, (1e-2, 3e-3): unfinished})
+    assert finding.best is None
+    table = tabulate_findings([finding], "T", 0.2, BEST)
+    assert "| 9 of 10 trials" + (", 1 failed" if unfinished else "") in table
+    assert "Without a choice (--)" in table
+    with pytest.raises(ValueError, match="there is no best trial"):
+        describe_tuned(finding, "make tune", "t.md", 0.2)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"status": Status.DIVERGED, "majority_score": 0.9},
+        {"scores": (0.5, 0.9), "degenerate": [1, 2], "majority_score": 0.9},
+    ],
+)
+def test_a_trial_that_has_learnt_nothing_is_not_chosen(tmp_path, spoilt):
+    (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): spoilt})
+    assert len(finding.scored) == 10
+    assert finding.best is None
+
+
+def test_pruned_trials_count_as_had(tmp_path):
+    scores = {(1e-3, 1e-3): 0.6, (3e-3, 1e-3): 0.7}
+    (finding,) = collect_trials(tmp_path, scores)
+    for pruned, whole in ((2, True), (1, False)):
+        finding = type(finding)(finding.trials, pruned, wanted=4)
+        assert (finding.best is not None) == whole
+    shown = tabulate_findings([type(finding)(finding.trials, 2, wanted=4)], "T", 0.2, BEST)
+    assert "| 4 trials (2 pruned) |" in shown
+
+
+def test_the_table_by_hand(tmp_path):
+    scores = {
+        (1e-5, 1e-3): 0.61,
+        (1e-5, 3e-3): 0.62,
+        (3e-5, 1e-3): 0.8125,
+        (3e-5, 3e-3): 0.64,
+        (1e-4, 1e-3): 0.65,
+        (1e-4, 3e-3): 0.66,
+    }
+    findings = collect_trials(tmp_path, scores, method="full")
+    assert tabulate_findings(findings, "The search", 0.2, BEST) == (
+        "**The search**\n\n"
+        "| Task           | Method           | Trials   | Learning rate   | Head learning rate   | Score   | Median   "
+        "| Best score at each rate                   |\n"
+        "|:---------------|:-----------------|:---------|:----------------|:---------------------|:--------|:---------"
+        "|:------------------------------------------|\n"
+        "| RTE (accuracy) | Full fine-tuning | 6 trials | 3e-5            | 0.001                | 81.25   | 64.50    "
+        "| 1e-5: 62.00 · 3e-5: 81.25 · 0.0001: 66.00 |\n\n"
+        "- Trained on 80 % of train for 2 epochs, seed 1; a score is the best epoch's on the other 20 % of train, in "
+        "percent. No dev row was read.\n"
+        "- Every method has the same number of trials on every task. Chosen is the highest score, of equals the "
+        "lowest rates.\n"
+        "- Of a rate with two values either is an edge, which is not marked.\n"
+        "- Provenance: commit 0123456; precision fp32; hardware Intel(R) Xeon(R) @ 2.10GHz, 100%_#1; numerics 1.\n"
+    )
+
+
+def test_a_tuned_file_by_hand_and_by_its_reader(tmp_path):
+    (finding,) = collect_trials(tmp_path, FIVE | {(3e-4, 1e-3): 0.8125})
+    text = describe_tuned(finding, "make tune MODEL=tiny", "results/tune-tiny/search.md", 0.2)
+    assert text == (
+        "# Found by `make tune MODEL=tiny`; all trials: results/tune-tiny/search.md\n"
+        "# 10 trials: learning_rate 0.0001 to 0.01, head_learning_rate 0.001 to 0.003; rank 16, seed 1, 2 epochs\n"
+        "# Trained on 80 % of train, scored on the other 20 %; no dev row was read\n"
+        "# accuracy 0.8125, the trials' median 0.6000\n"
+        "# Code 0123456; numerics 1\n"
+        "learning_rate: 0.0003\n"
+        "head_learning_rate: 0.001\n"
+    )
+    read = OmegaConf.create(text)
+    assert (read.learning_rate, read.head_learning_rate) == (3e-4, 1e-3)
+
+
+@pytest.mark.parametrize("rate", [1e-5, 3e-5, 1e-4, 0.3, 1.2345678901234567e-05])
+def test_a_rate_is_read_back_exactly(tmp_path, rate):
+    (finding,) = collect_trials(tmp_path, {(rate, 1e-3): 0.8})
+    assert OmegaConf.create(describe_tuned(finding, "make tune", "t.md", 0.2)).learning_rate == rate
