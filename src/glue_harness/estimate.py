@@ -102,9 +102,12 @@ def count_examples(config: Config) -> int | None:
     if trainer.max_steps is not None:
         return trainer.max_steps * trainer.batch_size
     if config.data.name == "miniature":
-        return trainer.epochs * len(miniature.generate(config.task.name)["train"]["label"])
-    published = config.task.splits.get("train")
-    return None if published is None else trainer.epochs * published.rows
+        rows = len(miniature.generate(config.task.name)["train"]["label"])
+    elif "train" in config.task.splits:
+        rows = config.task.splits["train"].rows
+    else:
+        return None
+    return trainer.epochs * (rows - round((config.data.holdout or 0) * rows))
 
 
 @cache

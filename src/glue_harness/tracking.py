@@ -18,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import yaml
 
@@ -31,6 +31,7 @@ FOLDER = "wandb"
 
 RECORD_NAME = "record.json"
 GRACE_SECONDS = 5.0
+Mode = Literal["offline", "online"]
 ENDED_WELL = "complete"
 
 
@@ -44,7 +45,7 @@ class Request:
     group: str | None
     project: str | None
     entity: str | None
-    mode: str | None
+    mode: Mode
     timeout_seconds: float
 
 
@@ -58,7 +59,7 @@ def make_request(config: Config, folder: Path) -> Request:
         group=config.experiment.name,
         project=tracking.project,
         entity=tracking.entity,
-        mode=tracking.mode,
+        mode=cast(Mode, tracking.mode),  # checked with the configuration
         timeout_seconds=tracking.timeout_seconds,
     )
 

@@ -102,5 +102,10 @@ def test_examples_are_those_of_the_data_that_is_read(build_config):
     assert 0 < count_examples(miniature) < 3 * miniature.task.splits["train"].rows
 
 
+def test_what_is_held_out_is_not_trained_on():
+    config = make_cell().config
+    assert count_examples(replace(config, data=replace(config.data, holdout=0.2))) == EPOCHS * (ROWS - 20)
+
+
 def test_free_space_is_known_before_there_is_a_folder(tmp_path):
     assert free_space(tmp_path / "not" / "yet") > 0

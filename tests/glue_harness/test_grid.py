@@ -9,7 +9,15 @@ from omegaconf import OmegaConf
 from glue_harness import grid
 from glue_harness.config import fill_in
 from glue_harness.errors import InputError
-from glue_harness.grid import Template, apply_changes, as_overrides, compare, compose_config, expand_block
+from glue_harness.grid import (
+    Template,
+    apply_changes,
+    as_overrides,
+    build_cell,
+    compare,
+    compose_config,
+    expand_block,
+)
 from glue_harness.records import hash_plan
 from glue_harness.sweep import _composer
 
@@ -38,6 +46,33 @@ def test_every_cell_is_what_its_overrides_compose():
         assert cell.cell_hash == hash_plan(composed)
 
 
+def test_a_staged_cell_and_its_source_are_what_their_overrides_compose():
+    axes = {"task": ["rte", "stsb"], "init_from": ["mnli", None], "rank": [4, 8], "seed": [2, 1]}
+    cells = list(expand_block(BASE, axes))
+    assert len(cells) == 16
+    for cell in cells:
+        job = build_cell(fill_in(compose_config(list(cell.overrides)), {}), cell.overrides)
+        assert (job.config, job.cell_hash) == (cell.config, cell.cell_hash)
+        assert (job.source is None) == (cell.source is None) == (cell.config.init_from is None)
+        if cell.source is not None:
+            composed = fill_in(compose_config(list(cell.source.overrides)), {})
+            assert cell.source.config == job.source.config == composed
+            assert cell.source.cell_hash == job.source.cell_hash == hash_plan(composed)
+            assert composed == dataclasses.replace(cell.config, task=composed.task, init_from=None)
+
+
+def test_sources_are_composed_once_for_each_choice_of_files_too(monkeypatch):
+    composed = count_composed(monkeypatch)
+    axes = {
+        "task": ["rte", "stsb"],
+        "init_from": ["mnli", "qnli", None],
+        "rank": [4, 8],
+        "seed": [1, 2, 3, 4, 5],
+    }
+    cells = list(expand_block(BASE, axes))
+    assert (len(cells), len(composed)) == (60, 4)  # rte, stsb; mnli, qnli
+
+
 def test_cells_come_in_the_order_of_the_product():
     axes = {"rank": [8, 4], "task": ["sst2", "rte"], "seed": [2, 1]}
     configs = [cell.config for cell in expand_block(BASE, axes)]
@@ -45,11 +80,17 @@ def test_cells_come_in_the_order_of_the_product():
     assert found == list(itertools.product(*axes.values()))
 
 
-def test_files_are_composed_once_for_each_choice_of_them(monkeypatch):
+def count_composed(monkeypatch):
+    """Return the list to which every composition adds its overrides."""
     composed = []
     monkeypatch.setattr(
         grid, "compose_config", lambda overrides: composed.append(overrides) or compose_config(overrides)
     )
+    return composed
+
+
+def test_files_are_composed_once_for_each_choice_of_them(monkeypatch):
+    composed = count_composed(monkeypatch)
     cells = list(
         expand_block(BASE, {"task": ["rte", "sst2"], "rank": list(range(1, 21)), "seed": list(range(5))})
     )

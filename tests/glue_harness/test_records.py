@@ -179,4 +179,4 @@ def test_a_staged_run_has_no_identity_without_its_source(build_config):
     with pytest.raises(ValueError, match="init_from=mnli: the run it starts from has to be identified too"):
         identity_of(config)
     source = identity_of(build_config("task=mnli"))
-    assert identify(config, CPU, source).planned["init_from"] == f"mnli@{source.cell_hash}"
+    assert identify(config, CPU, source.cell_hash).planned["init_from"] == f"mnli@{source.cell_hash}"
