@@ -19,12 +19,12 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
-.PHONY: help setup setup-ray demo glue-all all-runs plan sweep status retry tables restore params tune wandb-sync test \
-	test-all lint clean
+.PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
+	wandb-sync test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
@@ -40,6 +40,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 setup-ray: setup  ## add what LAUNCHER=ray needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ray.txt
+
+setup-optuna: setup  ## add what SEARCH=optuna needs
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-optuna.txt
 
 demo: EXPERIMENT = demo
 demo: all-runs  ## from nothing to a table: MiniLM on miniature GLUE, 24 runs
@@ -76,7 +79,7 @@ params: setup  ## count what every method trains, without weights or network; MO
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
 tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
-	$(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH))
+	$(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH)
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
 	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)

@@ -71,7 +71,7 @@ def _require_optuna() -> None:
         import optuna
     except ImportError as error:
         raise InputError(
-            "search=optuna: the package optuna is missing; run pip install -r requirements-optuna.txt"
+            "search=optuna: the package optuna is not installed; `make setup-optuna` installs it"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 

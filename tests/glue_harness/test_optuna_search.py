@@ -11,7 +11,7 @@ from glue_harness.search import RATES
 from glue_harness.sweep import plan
 from glue_harness.tune import tune
 
-optuna = pytest.importorskip("optuna", reason="pip install -r requirements-optuna.txt")
+optuna = pytest.importorskip("optuna", reason="make setup-optuna")
 
 KEY = ("lora_r4", "stsb")
 LOW, HIGH = 1e-4, 1e-2

@@ -165,5 +165,5 @@ def test_without_optuna_one_line_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         tune([*SMALL, "search=optuna", f"runs_dir={tmp_path}"])
     assert str(caught.value) == (
-        "search=optuna: the package optuna is missing; run pip install -r requirements-optuna.txt"
+        "search=optuna: the package optuna is not installed; `make setup-optuna` installs it"
     )
