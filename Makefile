@@ -28,7 +28,7 @@ help:  ## list the targets
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
-	@echo "LAUNCHER is joblib, ray, slurm or basic; WATCH=1 keeps status up to date"
+	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; WATCH=1 keeps status up to date"
 
 setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
 

@@ -102,12 +102,17 @@ def count_examples(config: Config) -> int | None:
     if trainer.max_steps is not None:
         return trainer.max_steps * trainer.batch_size
     if config.data.name == "miniature":
-        rows = len(miniature.generate(config.task.name)["train"]["label"])
+        rows = _count_miniature(config.task.name)
     elif "train" in config.task.splits:
         rows = config.task.splits["train"].rows
     else:
         return None
     return trainer.epochs * (rows - round((config.data.holdout or 0) * rows))
+
+
+@cache
+def _count_miniature(task: str) -> int:
+    return len(miniature.generate(task)["train"]["label"])
 
 
 @cache

@@ -44,27 +44,33 @@ def jobs_per_launch(launcher: Mapping[str, Any]) -> int | None:
     """
     target = launcher["_target_"].rpartition(".")[2]
     if target == "RayLauncher":
-        _check_ray(launcher["ray"]["init"].get("address"))
+        _check_ray(launcher["ray"]["init"])
     return _ask_slurm() if target == "SlurmLauncher" else None
 
 
-def _check_ray(address: str | None) -> None:
+def _check_ray(init: Mapping[str, Any]) -> None:
     if importlib.util.find_spec("ray") is None:
         raise InputError("launcher=ray: the package ray is not installed; `make setup-ray` installs it")
-    address = address or os.environ.get("RAY_ADDRESS", "local")
+    address = init.get("address") or os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
         return
-    allowed = "allowed is a running cluster's <host>:<port>, auto for this machine's, local to start one"
+    if init.get("num_cpus") is not None:
+        raise InputError(
+            f"launcher=ray: address={address}: allowed is local; launcher=ray_cluster joins others"
+        )
+    allowed = "allowed is a running cluster's <host>:<port>, or auto for this machine's"
     if address == "auto":
         current = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
         if not current.is_file():
-            raise InputError(f"launcher=ray: address=auto: no cluster runs on this machine; {allowed}")
+            raise InputError(
+                f"launcher=ray_cluster: address=auto: no cluster runs on this machine; {allowed}"
+            )
         address = current.read_text().strip()
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
-        raise InputError(f"launcher=ray: address={address}: {allowed}")
+        raise InputError(f"launcher=ray_cluster: address={address}: {allowed}")
     if (reason := _why_unreachable(host, int(port))) is not None:
-        raise InputError(f"launcher=ray: address={address} does not answer ({reason}); {allowed}")
+        raise InputError(f"launcher=ray_cluster: address={address} does not answer ({reason}); {allowed}")
 
 
 def _why_unreachable(host: str, port: int) -> str | None:

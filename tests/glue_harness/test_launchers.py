@@ -75,6 +75,13 @@ def test_a_ray_that_cannot_be_reached_is_one_line_within_seconds(address, messag
 
 
 @pytest.mark.usefixtures("ray_installed")
+def test_a_cluster_is_not_told_how_many_cpus_it_has():
+    joined = {"_target_": RAY, "ray": {"init": {"address": "auto", "num_cpus": 2}}}
+    with pytest.raises(InputError, match="address=auto: allowed is local; launcher=ray_cluster joins others"):
+        jobs_per_launch(joined)
+
+
+@pytest.mark.usefixtures("ray_installed")
 def test_a_ray_that_answers_is_taken(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

@@ -70,10 +70,8 @@ def ray_address():
 
 @needs_ray
 def test_a_ray_cluster_that_runs_is_joined(ray_address, tmp_path):
-    theirs = ("num_cpus", "object_store_memory", "include_dashboard")
-    joined = [f"hydra.launcher.ray.init.{name}=null" for name in theirs]
-    joined.append(f"hydra.launcher.ray.init.address='{ray_address}'")
-    run_sweep(*FEW, f"runs_dir={tmp_path}", "launcher=ray", *joined)
+    address = f"hydra.launcher.ray.init.address='{ray_address}'"
+    run_sweep(*FEW, f"runs_dir={tmp_path}", "launcher=ray_cluster", address)
     assert read_attempts(FEW, tmp_path) == [1, 1]
 
 
