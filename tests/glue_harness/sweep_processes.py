@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from glue_harness.inventory import take_inventory
 from glue_harness.records import RECORD_NAME, Status, read_record
 from glue_harness.sweep import plan
 
@@ -57,6 +58,11 @@ def wait_for(condition, seconds=900.0):
 def find_records(runs_dir):
     """Return the paths of all records below a folder."""
     return list(Path(runs_dir).rglob(RECORD_NAME))
+
+
+def is_training(runs_dir):
+    """Say whether a run of the tiny model is between its first step and its last."""
+    return bool(take_inventory(Path(runs_dir), ["tiny_roberta"]).running)
 
 
 def read_finished(runs_dir):

@@ -1,12 +1,16 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from glue_harness.errors import CONF, InputError
 from glue_harness.inventory import LEFT
 from glue_harness.records import Status, write_record
 from glue_harness.run import record_failure
+from glue_harness.supervise import SWEEPER_PID
 from glue_harness.sweep import plan
+from hydra_plugins.glue_grid_sweeper.grid_sweeper import GridSweeper
 
 
 def axes(planned, *names):
@@ -168,3 +172,33 @@ def test_overrides_recompose_the_same_cell():
     for cell in plan(["experiment=first_light"]).cells:
         (again,) = plan(list(cell.overrides)).cells
         assert again.identity == cell.identity
+
+
+class Counting:
+    """A launcher that runs nothing, and remembers how many jobs it was handed each time."""
+
+    def __init__(self):
+        self.handed = []
+
+    def launch(self, jobs, initial_job_idx):
+        self.handed.append(len(jobs))
+        return [SimpleNamespace(return_value=("complete", "")) for _ in jobs]
+
+
+def sweep_counting(queue_limit, tmp_path, monkeypatch):
+    monkeypatch.setenv(SWEEPER_PID, "")
+    launcher, sweeper = Counting(), GridSweeper(retry=False, queue_limit=queue_limit)
+    sweeper.whole_config = OmegaConf.create({"hydra": {"launcher": {"_target_": "BasicLauncher"}}})
+    sweeper.instantiate = lambda config: launcher
+    sweeper.sweep(["model=tiny_roberta", "data=miniature", "seed=1,2,3,4,5", f"runs_dir={tmp_path}"])
+    return launcher.handed
+
+
+@pytest.mark.parametrize(("queue_limit", "handed"), [(None, [5]), (5, [5]), (2, [1, 2, 2])])
+def test_a_queue_is_handed_no_more_than_its_limit(queue_limit, handed, tmp_path, monkeypatch):
+    assert sweep_counting(queue_limit, tmp_path, monkeypatch) == handed
+
+
+def test_a_queue_of_none_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="hydra.sweeper.queue_limit=0: allowed is 1 or more, or null"):
+        sweep_counting(0, tmp_path, monkeypatch)

@@ -9,6 +9,7 @@ from .sweep_processes import (
     TINY,
     find_records,
     finish,
+    is_training,
     read_attempts,
     read_finished,
     read_results,
@@ -44,7 +45,7 @@ def test_a_sweep_killed_three_times_ends_as_if_it_never_was(tmp_path):
     for kill in range(3):
         before = read_finished(killed)
         sweep = start_sweep(*grid, f"runs_dir={killed}")
-        wait_for(lambda: len(find_records(killed)) >= len(before) + 2)  # noqa: B023
+        wait_for(lambda: len(find_records(killed)) >= len(before) + 2 and is_training(killed))  # noqa: B023
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.communicate()
         assert len(find_records(killed)) < 12, f"kill {kill + 1} came after the end"

@@ -24,10 +24,15 @@ from omegaconf import DictConfig
 
 @dataclass
 class GridSweeperConf:
-    """Hydra's node for the sweeper; `retry` runs what has failed and nothing else."""
+    """Hydra's node for the sweeper.
+
+    `retry` runs what has failed and nothing else. `queue_limit` is how many runs a launcher is handed before
+    these have ended, null for all of them: for sites that limit the jobs in their queue.
+    """
 
     _target_: str = "hydra_plugins.glue_grid_sweeper.grid_sweeper.GridSweeper"
     retry: bool = False
+    queue_limit: int | None = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="edora-glue")
@@ -36,8 +41,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweepe
 class GridSweeper(Sweeper):
     """Run every cell of a plan that has not ended well yet; exit non-zero if one fails."""
 
-    def __init__(self, retry: bool) -> None:
-        self.retry = retry
+    def __init__(self, retry: bool, queue_limit: int | None) -> None:
+        self.retry, self.queue_limit = retry, queue_limit
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what a launcher is made of: how much it may take is known once the runs are."""
@@ -55,7 +60,7 @@ class GridSweeper(Sweeper):
         """
         from glue_harness import console
         from glue_harness.inventory import LEFT, State
-        from glue_harness.launchers import run_to_the_end
+        from glue_harness.launchers import run_to_the_end, split_evenly
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import order_stages, plan
 
@@ -70,15 +75,19 @@ class GridSweeper(Sweeper):
             return
         os.environ[SWEEPER_PID] = str(os.getpid())
         with console.watch(todo):
-            endings = [ending for cells in stages for ending in run_to_the_end(self._launch, cells)]
+            batches = [batch for stage in stages for batch in split_evenly(stage, self.queue_limit)]
+            endings = [ending for batch in batches for ending in run_to_the_end(self._launch, batch)]
         if not console.summarise(endings):
             sys.exit(1)
 
     def _check(self, todo: Sequence[Any]) -> None:
         """Find out within seconds what would end every run: the launcher first, the data and weights last."""
         from glue_harness.claims import check_writable
+        from glue_harness.errors import require
         from glue_harness.launchers import jobs_per_launch
 
+        limit = self.queue_limit
+        require(limit is None or limit >= 1, "hydra.sweeper.queue_limit", limit, "1 or more, or null")
         self.jobs_per_launch = jobs_per_launch(self.whole_config.hydra.launcher)
         check_writable(Path(todo[0].config.runs_dir))
         from glue_harness.run import check_inputs
