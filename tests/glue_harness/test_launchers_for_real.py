@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ FEW = [*TINY, "method=edora", "task=rte", "seed=1,2"]
 ONE_NODE = ROOT / "tests" / "slurm" / "one_node.sh"
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ARRAY_SIZE = 10
+RAY_PORT = 26379  # outside of Ray's own worker ports, 10002 to 19999
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("launchers")]  # one cluster, one reference
 
@@ -57,21 +59,23 @@ def test_a_local_ray_gives_the_same_bits(joblib_results, tmp_path):
     assert read_results(GRID, tmp_path) == joblib_results
 
 
-@pytest.fixture
-def ray_address():
-    """A Ray that is there before the sweep: one node, on loopback; yields its address."""
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """A Ray of one node that is there before the sweep; yields what a process needs to be let in."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    begin = [*ray, "start", "--head", "--node-ip-address=127.0.0.1", "--port=16379", "--num-cpus=2"]
+    begin = [*ray, "start", "--head", f"--port={RAY_PORT}", "--num-cpus=2"]
     begin += ["--include-dashboard=false", "--object-store-memory=78643200"]
-    subprocess.run(begin, env=environment(), check=True, capture_output=True)
-    yield "127.0.0.1:16379"
-    subprocess.run([*ray, "stop", "--force"], env=environment(), check=True, capture_output=True)
+    subprocess.run(begin, env=environment(**token), check=True, capture_output=True)
+    yield token
+    subprocess.run([*ray, "stop", "--force"], env=environment(**token), check=True, capture_output=True)
 
 
 @needs_ray
-def test_a_ray_cluster_that_runs_is_joined(ray_address, tmp_path):
-    address = f"hydra.launcher.ray.init.address='{ray_address}'"
-    run_sweep(*FEW, f"runs_dir={tmp_path}", "launcher=ray_cluster", address)
+@pytest.mark.parametrize("address", ["auto", f"127.0.0.1:{RAY_PORT}"])
+def test_a_ray_cluster_that_runs_is_joined(ray_cluster, address, tmp_path):
+    chosen = ["launcher=ray_cluster", f"hydra.launcher.ray.init.address='{address}'"]
+    run_sweep(*FEW, f"runs_dir={tmp_path}", *chosen, **ray_cluster)
     assert read_attempts(FEW, tmp_path) == [1, 1]
 
 
