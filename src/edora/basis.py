@@ -1,7 +1,6 @@
 """Frozen bases A and B: the truncated SVD of a weight, or random, from streams that no one else reads."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edora.cache import read_tensors, write_tensors
 from edora.config import EdoraConfig
+from edora.fingerprint import hash_weight
 
 CACHED_RANK = 64
-CACHED_WEIGHTS = 256
+VERSION = 1  # of what is cached: higher whenever a change of this module changes a bit of it
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,6 @@ class SingularTriplets:
         return SingularTriplets(self.left[:, :rank], self.values[:rank], self.right[:rank])
 
 
-_memory: OrderedDict[str, SingularTriplets] = OrderedDict()
-
-
 @contextmanager
 def run_single_threaded() -> Iterator[None]:
     """Hold torch at one thread, because the number of threads changes a factorisation's bits."""
@@ -56,28 +54,27 @@ def seed_stream(seed: int, purpose: str, layer_name: str) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def start_core(
-    weight: Tensor, rank: int, config: EdoraConfig, layer_name: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Make A (rank, in), B (out, rank) and R (rank, rank); without values if the weight is on meta.
+def build_bases(weight: Tensor, rank: int, config: EdoraConfig, layer_name: str) -> tuple[Tensor, Tensor]:
+    """Build A (rank, in) and B (out, rank) as configured; without values if the weight is on meta.
 
-    Shapes: weight (out, in); the three are float32 and lie on the weight's device.
+    Shapes: weight (out, in); both bases are float32 and lie on the weight's device.
+    Raises: ValueError that names the layer if its weight has no SVD.
     """
     out_features, in_features = weight.shape
     if weight.is_meta:
-        shapes = ((rank, in_features), (out_features, rank), (rank, rank))
-        basis_in, basis_out, core = (
-            torch.empty(shape, device="meta", dtype=torch.float32) for shape in shapes
+        basis_in, basis_out = (
+            torch.empty(shape, device="meta", dtype=torch.float32)
+            for shape in ((rank, in_features), (out_features, rank))
         )
-        return basis_in, basis_out, core
-    if config.bases == "svd":
+    elif config.bases == "svd":
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"Layer {layer_name!r}: its weight has values that are not finite, so no SVD.")
         basis_in, basis_out = build_svd_bases(weight, rank, config.singular_values, config.svd_algorithm)
     else:
         basis_in, basis_out = draw_random_bases(
             out_features, in_features, rank, config.basis_seed, layer_name
         )
-    core = draw_core(rank, config.init_std, config.init_seed, layer_name)
-    return basis_in.to(weight.device), basis_out.to(weight.device), core.to(weight.device)
+    return basis_in.to(weight.device), basis_out.to(weight.device)
 
 
 def build_svd_bases(
@@ -117,18 +114,23 @@ def draw_random_bases(
     return basis_in, basis_out
 
 
-def draw_core(rank: int, init_std: float, seed: int | None, layer_name: str) -> Tensor:
-    """Draw R ~ N(0, init_std^2), shape (rank, rank), float32, on the CPU whatever the model's device.
+def draw_core(
+    rank: int, init_std: float, seed: int | None, layer_name: str, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Draw R ~ N(0, init_std^2), shape (rank, rank), float32: on the CPU, whatever device it then goes to.
 
-    A seed of None reads torch's global generator, as PEFT's methods do.
+    A seed of None reads torch's global generator, as PEFT's methods do. Nothing is drawn for device meta.
     """
+    if torch.device(device).type == "meta":
+        return torch.empty(rank, rank, device="meta", dtype=torch.float32)
     stream = None if seed is None else seed_stream(seed, "core", layer_name)
     core = torch.empty(rank, rank, device="cpu", dtype=torch.float32)
-    return core.normal_(0.0, init_std, generator=stream) if init_std > 0 else core.zero_()
+    core = core.normal_(0.0, init_std, generator=stream) if init_std > 0 else core.zero_()
+    return core.to(device)
 
 
 def decompose_weight(weight: Tensor, rank: int, algorithm: str = "exact") -> SingularTriplets:
-    """Compute a weight's leading `rank` singular triplets, once per weight and process.
+    """Compute a weight's leading `rank` singular triplets, or take them from the cache on disk.
 
     Computed on the CPU, by one thread; each right singular vector's entry of largest magnitude is positive.
     "exact" is the full SVD in float64, truncated: its error lies below the last bit of the float32 that is
@@ -140,25 +142,24 @@ def decompose_weight(weight: Tensor, rank: int, algorithm: str = "exact") -> Sin
     matrix = weight.detach().to(device="cpu", dtype=torch.float32).contiguous()
     if not torch.isfinite(matrix).all():
         raise ValueError("the weight has values that are not finite, so it has no singular vectors")
-    key = f"{hash_weight(matrix)}-{algorithm}"
+    key = _name_triplets(matrix, rank, algorithm)
+    cached = read_tensors(key)
+    if cached is not None and len(cached["values"]) >= rank:
+        return SingularTriplets(**cached).truncate(rank)
+    with run_single_threaded():
+        triplets = _COMPUTE[algorithm](matrix, rank)
+    write_tensors(key, vars(triplets))
+    return triplets.truncate(rank)
+
+
+def _name_triplets(matrix: Tensor, rank: int, algorithm: str) -> str:
+    """Name what is computed by all that its bits depend on: the weight, the algorithm and the libraries."""
+    name = f"{hash_weight(matrix).hex()}-{algorithm}{VERSION}-torch{torch.__version__}"
     if algorithm == "randomized":
-        key = f"{key}-{rank}"  # its triplets depend on how many are asked for
-    known = _memory.get(key)
-    if known is None or known.rank < rank:
-        with run_single_threaded():
-            known = _COMPUTE[algorithm](matrix, rank)
-        _memory[key] = known
-    _memory.move_to_end(key)
-    while len(_memory) > CACHED_WEIGHTS:
-        _memory.popitem(last=False)
-    return known.truncate(rank)
+        import sklearn
 
-
-def hash_weight(matrix: Tensor) -> str:
-    """Identify a contiguous CPU matrix by its shape and content."""
-    digest = hashlib.sha256(repr(tuple(matrix.shape)).encode())
-    digest.update(matrix.numpy().tobytes())
-    return digest.hexdigest()
+        name += f"-sklearn{sklearn.__version__}-{rank}"  # its triplets depend on how many are asked for
+    return name
 
 
 def _compute_exact(matrix: Tensor, rank: int) -> SingularTriplets:
@@ -185,4 +186,5 @@ _COMPUTE = {"exact": _compute_exact, "randomized": _compute_randomized}
 def _fix_signs(left: Tensor, values: Tensor, right: Tensor) -> SingularTriplets:
     peaks = right.gather(1, right.abs().argmax(dim=1, keepdim=True))  # (rank, 1)
     signs = torch.where(peaks < 0, -1.0, 1.0).to(right.dtype)  # (rank, 1)
-    return SingularTriplets((left * signs.T).float(), values.float(), (right * signs).float())
+    tensors = (left * signs.T, values, right * signs)
+    return SingularTriplets(*(tensor.float().contiguous() for tensor in tensors))

@@ -14,6 +14,18 @@ SVD_ALGORITHMS = ("exact", "randomized")
 BIASES = ("none", "all", "edora_only")
 
 
+@dataclass(frozen=True)
+class CheckpointOrigin:
+    """Where a configuration was loaded from, and the recipe of the bases that were saved there.
+
+    The path is a folder or a repository, the options select a version in it.
+    """
+
+    path: str
+    options: dict[str, Any]
+    recipe: tuple[str | int, ...]
+
+
 @dataclass
 class EdoraConfig(PeftConfig):
     """Configure an EDoRA adapter, or one of the methods that are EDoRA with a part left out.
@@ -46,6 +58,8 @@ class EdoraConfig(PeftConfig):
         svd_algorithm: "exact", or "randomized" as in the authors' code (10 iterations, random state 42).
         train_core: whether there is an R (with its bases A and B).
         train_magnitude: whether there is an m (with the normalisation by rows).
+        save_bases: whether a checkpoint holds A and B and stands by itself. False saves R and m only; loading
+            then builds the bases again, from weights that have to be the same to the last bit.
         dropout: probability with which elements of the adapter's input, the x in B R A x, are dropped in
             training; W x and the norm see no dropout. Outputs of one training step then belong to no single
             W', only their expectation does; evaluation and merging are exact.
@@ -76,6 +90,7 @@ class EdoraConfig(PeftConfig):
     svd_algorithm: str = "exact"
     train_core: bool = True
     train_magnitude: bool = True
+    save_bases: bool = True
     dropout: float = 0.0
     bias: str = "none"
     fan_in_fan_out: bool = False
@@ -87,11 +102,30 @@ class EdoraConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PeftType("EDORA")
+        self.origin: CheckpointOrigin | None = None
         self.target_modules = _list_names(self.target_modules)
         self.exclude_modules = _list_names(self.exclude_modules)
         self._check_numbers()
         self._check_choices()
         self._check_patterns()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any
+    ) -> "EdoraConfig":
+        """Load a configuration as PEFT does, and keep its origin: the bases saved there need no new SVD."""
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        if isinstance(config, cls):
+            options, _, _ = cls._split_kwargs(kwargs)
+            config.origin = CheckpointOrigin(
+                str(pretrained_model_name_or_path), {"subfolder": subfolder, **options}, config.recipe
+            )
+        return config
+
+    @property
+    def recipe(self) -> tuple[str | int, ...]:
+        """All that bases depend on besides the weight, the rank and the layer's name."""
+        return self.bases, self.basis_seed, self.singular_values, self.svd_algorithm
 
     def _check_numbers(self) -> None:
         _require(_is_int(self.r) and self.r >= 1, "r", self.r, "an integer >= 1")
@@ -119,7 +153,7 @@ class EdoraConfig(PeftConfig):
         ):
             value = getattr(self, name)
             _require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
-        for name in ("train_core", "train_magnitude", "fan_in_fan_out"):
+        for name in ("train_core", "train_magnitude", "save_bases", "fan_in_fan_out"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(
             self.train_core or self.train_magnitude,

@@ -11,8 +11,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from edora.basis import start_core
+from edora.basis import build_bases, draw_core
 from edora.config import EdoraConfig
+from edora.fingerprint import WeightFingerprint, describe_weight
+from edora.mixed import forward_mixed, forward_sum
 from edora.norm import NormConstants, compute_row_norm, split_rows
 
 
@@ -23,8 +25,7 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
 
     Per adapter: edora_core R (r, r) and edora_magnitude m (out,) train; edora_A (r, in) and edora_B (out, r)
     are frozen and saved; the norm's constants are not saved, but made again whenever W or A is loaded. All
-    are float32, whatever the weight's type. Several adapters may be active together only if none has a
-    magnitude: then their updates add up.
+    are float32, whatever the weight's type. Of several active adapters the effects W' - W add up.
 
     Source: EDoRA (arXiv 2501.12067), section 3; DoRA (arXiv 2402.09353), section 4.3 for the detached norm.
     """
@@ -60,6 +61,7 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         self.scaling: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
+        self._fingerprint: WeightFingerprint | None = None
         self.out_features, self.in_features = self.original_weight.shape
         self.register_load_state_dict_post_hook(_refresh_after_load)
 
@@ -71,9 +73,19 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         return weight.T if self.fan_in_fan_out else weight  # (out, in)
 
     def update_layer(
-        self, adapter_name: str, *, rank: int, alpha: float, config: EdoraConfig, layer_name: str
+        self,
+        adapter_name: str,
+        *,
+        rank: int,
+        alpha: float,
+        config: EdoraConfig,
+        layer_name: str,
+        bases: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """Add an adapter, or replace the one of this name; without values if a load is to bring them."""
+        """Add an adapter, or replace the one of this name; without values if a load is to bring them.
+
+        Shapes: bases A (rank, in) and B (out, rank), if they are known; else they are built as configured.
+        """
         for container_name in self.adapter_layer_names + self.other_param_names:
             container = getattr(self, container_name)
             if adapter_name in container:
@@ -82,9 +94,10 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         if config.train_core:
             self.rank[adapter_name], self.scaling[adapter_name] = rank, alpha / rank
             weight = self.original_weight.to("meta" if _awaits_load() else self.original_weight.device)
-            basis_in, basis_out, core = start_core(weight, rank, config, layer_name)
-            self.edora_A[adapter_name] = basis_in
-            self.edora_B[adapter_name] = basis_out
+            basis_in, basis_out = bases or build_bases(weight, rank, config, layer_name)
+            core = draw_core(rank, config.init_std, config.init_seed, layer_name, weight.device)
+            self.edora_A[adapter_name] = basis_in.to(weight.device)
+            self.edora_B[adapter_name] = basis_out.to(weight.device)
             self.edora_core[adapter_name] = nn.Parameter(core)
         if config.train_magnitude:
             self._set_constants(adapter_name)
@@ -92,49 +105,44 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
             self.edora_magnitude[adapter_name] = nn.Parameter(magnitude)
         self.set_adapter(self.active_adapters)
 
+    @property
+    def fingerprint(self) -> WeightFingerprint:
+        """The original weight's fingerprint, taken once and again after refresh_constants."""
+        if self._fingerprint is None:
+            self._fingerprint = describe_weight(self.original_weight)
+        return self._fingerprint
+
     def refresh_constants(self) -> None:
-        """Make the norm's constants again, after the weight or a basis has been given other values."""
+        """Make all that follows from the weight and A again, after one has been given other values."""
+        self._fingerprint = None
         for adapter_name in self.edora_magnitude:
             self._set_constants(adapter_name)
 
+    def list_present(self, adapter_names: list[str]) -> list[str]:
+        """Pick the adapters that this layer has."""
+        return [name for name in adapter_names if name in self.edora_core or name in self.edora_magnitude]
+
     @torch.no_grad()
     def compose_weight(self, adapter_names: list[str]) -> Tensor:
-        """Compute W' of these adapters, shape (out, in), float32.
-
-        W' = m * (W + sum of s B R A) / ||W + sum of s B R A||, the factor only where there is a magnitude.
-
-        Raises: ValueError if several adapters are named and one of them has a magnitude.
-        """
-        self.check_combination(adapter_names)
+        """Compute W' of these adapters, shape (out, in), float32: that of one, or W + sum of (W' - W)."""
         with _forbid_autocast(self.original_weight.device):
-            weight = self.original_weight.float().clone()  # (out, in)
-            for adapter_name in adapter_names:
-                if adapter_name in self.edora_core:
-                    weight += self._compute_update(adapter_name) @ self.edora_A[adapter_name].float()
-            for adapter_name in adapter_names:
-                if adapter_name in self.edora_magnitude:
-                    weight *= self._compute_scale(adapter_name).unsqueeze(1)  # (out, 1)
+            weight = self.original_weight.float()  # (out, in)
+            composed = [self._compose_one(name, weight) for name in self.list_present(adapter_names)]
+        return composed[0] if len(composed) == 1 else weight + sum(other - weight for other in composed)
+
+    def _compose_one(self, adapter_name: str, weight: Tensor) -> Tensor:
+        if adapter_name in self.edora_core:
+            update = self._compute_update(adapter_name)  # (out, rank)
+            weight = weight + update @ self.edora_A[adapter_name].float()  # (out, in)
+        if adapter_name in self.edora_magnitude:
+            weight = weight * self._compute_scale(adapter_name).unsqueeze(1)  # (out, in)
         return weight
 
-    def check_combination(self, adapter_names: list[str]) -> None:
-        """Refuse to combine an adapter that has a magnitude with any other on the same layer.
-
-        Raises: ValueError that names the adapters.
-        """
-        present = [name for name in adapter_names if name in self.edora_core or name in self.edora_magnitude]
-        normalised = [name for name in present if name in self.edora_magnitude]
-        if len(present) > 1 and normalised:
-            raise ValueError(
-                f"Adapters {present} cannot be active or merged together: {normalised} normalise the "
-                "weight's rows (train_magnitude=True), so their effects do not add up. Only adapters with "
-                "train_magnitude=False can be combined; activate or merge one adapter at a time."
-            )
-
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """Activate adapters of this layer; see check_combination for what may be active together."""
-        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
-        self.check_combination(names)
-        super().set_adapter(names, inference_mode=inference_mode)
+    def cast_trained(self, adapter_name: str) -> None:
+        """Give R and m the base weight's type; bases and constants stay float32."""
+        for container in (self.edora_core, self.edora_magnitude):
+            if adapter_name in container:
+                container[adapter_name].data = container[adapter_name].data.to(self.original_weight.dtype)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Say whether W' - W is of low rank: not where rows are normalised."""
@@ -168,8 +176,10 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        """Move an adapter as PEFT does, but leave it in float32."""
+        """Move an adapter as PEFT does, but leave it in float32, and with its values if the base has none."""
         target = self.original_weight.device if device is None else device
+        if target.type == "meta":
+            return
         parameters = (self.edora_core, self.edora_magnitude)
         buffers = (self.edora_A, self.edora_B, self.edora_residual, self.edora_coordinates, self.edora_factor)
         for container in (*parameters, *buffers):
@@ -190,8 +200,13 @@ class Linear(EdoraLayer):
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, **choices)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
         """Compute y, in the type in which the base layer answers."""
+        if adapter_names is not None:
+            return forward_mixed(self, x, adapter_names, *args, **kwargs)
+        present = self.list_present(self.active_adapters)
+        if len(present) > 1 and not self.disable_adapters and not self.merged:
+            return forward_sum(self, x, present, *args, **kwargs)
         if self.disable_adapters and self.merged:
             self.unmerge()
         base = self.base_layer(x, *args, **kwargs)  # (..., out)
@@ -211,7 +226,8 @@ class Linear(EdoraLayer):
         if not _has_autocast(x.device):
             x = self._cast_input_dtype(x, basis_in.dtype)
         x = F.linear(self.edora_dropout[adapter_name](x), basis_in)  # (..., rank)
-        x = F.linear(x, self.scaling[adapter_name] * self.edora_core[adapter_name])
+        core = self.edora_core[adapter_name].to(basis_in.dtype)
+        x = F.linear(x, self.scaling[adapter_name] * core)
         return F.linear(x, self.edora_B[adapter_name])  # (..., out)
 
     def _rescale(self, result: Tensor, scale: Tensor) -> Tensor:
@@ -221,16 +237,18 @@ class Linear(EdoraLayer):
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Replace the base weight by W', and keep the original for unmerge.
 
-        Raises: ValueError if adapters do not combine, or, with safe_merge, if W' is not finite.
+        Raises: ValueError, with safe_merge, if W' is not finite.
         """
-        names = check_adapters_to_merge(self, adapter_names)
-        names = [name for name in names if name in self.edora_core or name in self.edora_magnitude]
+        names = self.list_present(check_adapters_to_merge(self, adapter_names))
         if not names:
             return
         kept = self.get_base_weight()
         merged = self.compose_weight([*self.merged_adapters, *names]).to(kept.dtype)
         if safe_merge and not torch.isfinite(merged).all():
-            raise ValueError(f"Merging {names} would give a weight that is not finite; nothing was merged.")
+            raise ValueError(
+                f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken: "
+                "its weight is not finite. Nothing was merged."
+            )
         if not self.merged:
             self.edora_original_weight = kept
         self.set_base_weight(self._orient(merged))

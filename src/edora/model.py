@@ -1,6 +1,9 @@
 """EdoraModel, and its registration among PEFT's methods."""
 
 import warnings
+from collections import ChainMap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from peft.config import PeftConfig
@@ -17,17 +20,20 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
+from edora.checkpoint import complete_loaded, complete_saved, find_bases, read_saved
 from edora.config import EdoraConfig
 from edora.layer import EdoraLayer, Linear
+from edora.mixed import pass_adapter_names
 
 ENCODER_LAYERS = ["query", "value", "attention.output.dense", "output.dense"]
 DEBERTA_LAYERS = ["query_proj", "value_proj", "attention.output.dense", "output.dense"]
-TARGET_MODULES: dict[str, Any] = {
-    **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYERS),
-    "deberta-v2": DEBERTA_LAYERS,
-}
-MODEL_PREFIX = "base_model.model."
+TARGET_MODULES: Any = ChainMap(
+    {
+        **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYERS),
+        "deberta-v2": DEBERTA_LAYERS,
+    },
+    TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
+)
 
 
 class EdoraModel(BaseTuner):
@@ -42,17 +48,18 @@ class EdoraModel(BaseTuner):
             come before any layer is replaced.
     """
 
+    _saved: dict[str, Tensor]
     prefix = "edora_"
     tuner_layer_cls = EdoraLayer
     target_module_mapping = TARGET_MODULES
 
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Activate adapters; refuses a combination that is not defined before any layer has changed."""
-        names = [adapter_name] if isinstance(adapter_name, str) else adapter_name
-        for layer in self.model.modules():
-            if isinstance(layer, EdoraLayer):
-                layer.check_combination(names)
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add an adapter as PEFT does; one that comes from a checkpoint takes its bases from there."""
+        self._saved = read_saved(cast(EdoraConfig, self.peft_config[adapter_name]))
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        finally:
+            self._saved = {}
 
     def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
         """Check every target before the first is replaced, so that an error leaves the model as it was."""
@@ -77,11 +84,13 @@ class EdoraModel(BaseTuner):
     ) -> None:
         config = cast(EdoraConfig, peft_config)
         _check_target(current_key, target, config)
+        rank = _get_rank(current_key, config)
         choices: dict[str, Any] = {
-            "rank": _get_rank(current_key, config),
+            "rank": rank,
             "alpha": _get_alpha(current_key, config),
             "config": config,
             "layer_name": current_key,
+            "bases": find_bases(self._saved, current_key, _get_weight(target), rank),
         }
         if isinstance(target, EdoraLayer):
             target.update_layer(adapter_name, **choices)
@@ -94,14 +103,44 @@ class EdoraModel(BaseTuner):
         """Put the new module in its place; it is on the right device already, or on meta to be loaded."""
         setattr(parent, child_name, new_module)
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Keep R and m in float32, or give them the base model's type if the caller wants no autocast."""
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        for layer in self.model.modules():
+            if isinstance(layer, EdoraLayer) and not autocast_adapter_dtype:
+                layer.cast_trained(adapter_name)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
+        with pass_adapter_names(self, kwargs.get("adapter_names"), kwargs.get("num_beams") or 1):
+            yield
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        """Select what is saved, and add what loading needs to check it."""
+        tensors = super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
+        )
+        return complete_saved(model, cast(EdoraConfig, config), adapter_name, tensors, state_dict)
+
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Refuse a checkpoint whose adapter tensors are not exactly the model's, in names and in shapes."""
-        found = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        _check_tensors(_list_adapter_tensors(cls, model, config, adapter_name), found, cls.prefix)
-        return found
+        """Refuse a checkpoint that is not this model's, and build the bases that it leaves out."""
+        tensors = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        held = model.state_dict()
+        owned = _get_tuner_state_dict_key_prefixes(model, adapter_name=adapter_name)
+        expected = {key: tensor for key, tensor in held.items() if key in owned}
+        expected |= cls._get_learnable_bias_state_dict(model, held, config)
+        return complete_loaded(model, cast(EdoraConfig, config), adapter_name, tensors, expected)
 
 
 def register_edora() -> None:
@@ -137,6 +176,14 @@ def _get_alpha(name: str, config: EdoraConfig) -> float:
     return config.alpha_pattern.get(get_pattern_key(list(config.alpha_pattern), name), config.alpha)
 
 
+def _get_weight(target: nn.Module) -> Tensor:
+    """Get the weight, as (out, in), that an adapter of this layer starts from."""
+    if isinstance(target, EdoraLayer):
+        return target.original_weight
+    weight = cast(Tensor, target.weight)
+    return weight.T if isinstance(target, Conv1D) else weight
+
+
 def _check_names(config: EdoraConfig, names: list[str]) -> None:
     """Refuse a list of targets of which a part matches nothing; PEFT refuses one that never matches."""
     if config.target_modules is None or isinstance(config.target_modules, str):
@@ -168,38 +215,6 @@ def _check_target(name: str, target: nn.Module, config: EdoraConfig) -> None:
             f"Layer {name!r}: r={rank} is above the layer's size; a weight of "
             f"{tuple(layer.weight.shape)} allows 1 to {largest}."
         )
-
-
-def _list_adapter_tensors(
-    cls: type[EdoraModel], model: nn.Module, config: PeftConfig, adapter_name: str
-) -> dict[str, Tensor]:
-    """List what a checkpoint of this adapter has to hold, under the model's own names."""
-    held = model.state_dict()
-    owned = tuple(_get_tuner_state_dict_key_prefixes(model, adapter_name=adapter_name))
-    expected = {key: tensor for key, tensor in held.items() if key in owned}
-    return {**expected, **cls._get_learnable_bias_state_dict(model, held, config)}
-
-
-def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], prefix: str) -> None:
-    found = {key.removeprefix(MODEL_PREFIX): tensor for key, tensor in found.items()}
-    expected = {key.removeprefix(MODEL_PREFIX): tensor for key, tensor in expected.items()}
-    missing = sorted(expected.keys() - found.keys())
-    surplus = sorted(key for key in found.keys() - expected.keys() if f".{prefix}" in key)
-    misfits = [
-        f"{key}: {tuple(found[key].shape)} in the checkpoint, {tuple(tensor.shape)} in the model"
-        for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    problems = (
-        (missing, "The checkpoint lacks tensors of the adapter"),
-        (surplus, "The checkpoint holds tensors for which the model has no place"),
-        (misfits, "Shapes differ; was the adapter trained on another base model?"),
-    )
-    for keys, message in problems:
-        if keys:
-            raise ValueError(
-                f"{message} ({len(keys)}): {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
-            )
 
 
 register_edora()

@@ -1,5 +1,7 @@
 """The frozen bases: what they span, in which order and sign, and which random numbers they use."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -17,8 +19,9 @@ def make_weight(out_features, in_features, seed=0):
 
 
 @pytest.fixture(autouse=True)
-def forget_decompositions():
-    basis._memory.clear()
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDORA_CACHE", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "randomized"])
@@ -46,10 +49,10 @@ def test_singular_values_go_where_configured_and_the_product_stays(side, exponen
     assert relative_error(basis_out @ basis_in, weight) < 1e-6
 
 
-def test_ranks_are_nested_and_signs_fixed():
+def test_ranks_are_nested_and_signs_fixed(cache):
     weight = make_weight(20, 12)
     small = build_svd_bases(weight, 3, "input")
-    basis._memory.clear()
+    shutil.rmtree(cache)
     large = build_svd_bases(weight, 9, "input")
     assert torch.equal(small[0], large[0][:3])
     assert torch.equal(small[1], large[1][:, :3])
@@ -75,10 +78,12 @@ def test_a_weight_is_decomposed_once_and_told_apart_by_content(monkeypatch):
     assert len(calls) == 3
 
 
-def test_algorithms_do_not_share_what_they_computed():
+def test_algorithms_do_not_share_what_they_computed(cache):
     weight = make_weight(40, 30)
     exact, randomized = (decompose_weight(weight, 4, name).right for name in ("exact", "randomized"))
-    basis._memory.clear()
+    assert torch.equal(decompose_weight(weight, 4, "randomized").right, randomized)
+    assert not torch.equal(decompose_weight(weight, 3, "randomized").right, randomized[:3])
+    shutil.rmtree(cache)
     assert torch.equal(decompose_weight(weight, 4, "randomized").right, randomized)
     assert not torch.equal(exact, randomized)
 
@@ -91,11 +96,35 @@ def test_a_rank_above_what_is_kept_is_decomposed_again(monkeypatch):
     assert decompose_weight(weight, 5).rank == 5
 
 
-def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(basis, "CACHED_WEIGHTS", 2)
-    for seed in range(4):
-        decompose_weight(make_weight(6, 5, seed), 2)
-    assert len(basis._memory) == 2
+@pytest.mark.parametrize("algorithm", ["exact", "randomized"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_comes_from_the_cache_has_the_same_bits(algorithm, dtype, cache, monkeypatch):
+    weight = make_weight(40, 30).to(dtype)
+    computed = build_svd_bases(weight, 5, "split", algorithm)
+    monkeypatch.setitem(basis._COMPUTE, algorithm, lambda *_: pytest.fail("computed again"))
+    cached = build_svd_bases(weight, 5, "split", algorithm)
+    assert all(torch.equal(one, other) for one, other in zip(cached, computed, strict=True))
+    assert all(basis.is_contiguous() for basis in cached)
+
+
+def test_every_rank_and_seed_shares_what_was_computed_once(cache, monkeypatch):
+    calls = []
+    exact = basis._COMPUTE["exact"]
+    monkeypatch.setitem(basis._COMPUTE, "exact", lambda *a: calls.append(1) or exact(*a))
+    for rank in (8, 1, 16):
+        for seed in (0, 1):
+            make_layer(40, 30, r=rank, init_seed=seed)
+    assert len(calls) == 1
+    assert len(list(cache.rglob("*.tensors"))) == 1
+
+
+@pytest.mark.parametrize("library", ["torch", "sklearn"])
+def test_another_version_of_the_library_that_computes_is_another_entry(library, cache, monkeypatch):
+    weight = make_weight(20, 12)
+    decompose_weight(weight, 4, "randomized")
+    monkeypatch.setattr(f"{library}.__version__", "0.0")
+    decompose_weight(weight, 4, "randomized")
+    assert len(list(cache.rglob("*.tensors"))) == 2
 
 
 def test_randomized_is_the_authors_call():

@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, inject_ad
 from peft.utils import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from edora import EdoraConfig
+from edora import EdoraConfig, basis
 from edora.layer import EdoraLayer
 
 from .tiny_models import TARGETS, adapt_roberta, make_batch, make_roberta, move_far
@@ -21,6 +21,9 @@ VARIANTS = [
     {"train_core": False},
     {"bases": "random", "singular_values": "split"},
     {"rank_pattern": {"query": 2}, "bias": "edora_only"},
+    {"save_bases": False},
+    {"save_bases": False, "bases": "random", "singular_values": "output"},
+    {"save_bases": False, "rank_pattern": {"query": 2}, "train_magnitude": False},
 ]
 
 
@@ -37,14 +40,28 @@ def test_round_trip_gives_identical_logits(tmp_path, choices, low_cpu_mem_usage)
     assert torch.allclose(loaded(**batch).logits, wanted, atol=1e-5)
 
 
-def test_the_checkpoint_holds_the_four_tensors_of_every_layer(tmp_path):
-    adapt_roberta().save_pretrained(tmp_path)
+@pytest.mark.parametrize(
+    ("choices", "parts"),
+    [
+        ({}, ["core", "magnitude", "A", "B", "weight_hash", "weight_sketch"]),
+        ({"save_bases": False}, ["core", "magnitude", "basis_sketch", "weight_hash", "weight_sketch"]),
+        ({"train_magnitude": False}, ["core", "A", "B", "weight_hash", "weight_sketch"]),
+        ({"train_core": False, "save_bases": False}, ["magnitude", "weight_hash", "weight_sketch"]),
+    ],
+)
+def test_the_checkpoint_holds_these_tensors_of_every_layer(tmp_path, choices, parts):
+    adapt_roberta(**choices).save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
-    for part, shape in (("core", (4, 4)), ("magnitude", (16,)), ("A", (4, 16)), ("B", (16, 4))):
-        key = f"base_model.model.roberta.encoder.layer.0.attention.self.query.edora_{part}"
-        assert saved[key].shape == shape
-        assert saved[key].dtype == torch.float32
-    assert len([key for key in saved if "edora_" in key]) == 8 * 4
+    shapes = {
+        "core": (4, 4), "magnitude": (16,), "A": (4, 16), "B": (16, 4),
+        "basis_sketch": (2, 4), "weight_hash": (32,), "weight_sketch": (16,),
+    }  # fmt: skip
+    query = "base_model.model.roberta.encoder.layer.0.attention.self.query.edora_"
+    assert {key.removeprefix(query) for key in saved if key.startswith(query)} == set(parts)
+    for part in parts:
+        assert saved[query + part].shape == shapes[part]
+        assert saved[query + part].dtype == (torch.uint8 if part == "weight_hash" else torch.float32)
+    assert len([key for key in saved if "edora_" in key]) == 8 * len(parts)
     assert {key for key in saved if "edora_" not in key} == {
         f"base_model.model.classifier.{name}" for name in
         ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias")
@@ -177,39 +194,76 @@ def test_adapters_stay_in_float32_on_a_bfloat16_model(tmp_path, low_cpu_mem_usag
         make_roberta().to(torch.bfloat16),
         tmp_path,
         low_cpu_mem_usage=low_cpu_mem_usage,
-        autocast_adapter_dtype=False,
     )
     tensors = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
     assert {tensor.dtype for name, tensor in tensors.items() if "edora_" in name} == {torch.float32}
+    kept = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in kept.items() if "edora_" in name)
     assert torch.allclose(loaded.eval()(**make_batch()).logits.float(), wanted.float(), atol=1e-2)
 
 
-def test_low_cpu_mem_usage_computes_no_basis(tmp_path, monkeypatch):
-    adapt_roberta().save_pretrained(tmp_path)
-    from edora import basis
+def forbid_decompositions(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDORA_CACHE", str(tmp_path / "empty"))
 
     def refuse(*_):
         raise AssertionError("a basis was computed although it is about to be loaded")
 
-    monkeypatch.setattr(basis, "decompose_weight", refuse)
-    PeftModel.from_pretrained(make_roberta(), tmp_path, low_cpu_mem_usage=True)
+    monkeypatch.setitem(basis._COMPUTE, "exact", refuse)
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
+def test_loading_saved_bases_computes_none(tmp_path, monkeypatch, low_cpu_mem_usage):
+    model, batch = adapt_roberta(), make_batch()
+    wanted = model(**batch).logits
+    model.save_pretrained(tmp_path / "adapter")
+    forbid_decompositions(monkeypatch, tmp_path)
+    choices = {"low_cpu_mem_usage": low_cpu_mem_usage}
+    loaded = PeftModel.from_pretrained(make_roberta(), tmp_path / "adapter", **choices).eval()
+    assert torch.equal(loaded(**batch).logits, wanted)
+    loaded.load_adapter(tmp_path / "adapter", "second", **choices)
+    loaded.set_adapter("second")
+    assert torch.equal(loaded(**batch).logits, wanted)
+    loaded.save_pretrained(tmp_path / "both")
+    third = PeftModel.from_pretrained(make_roberta(), tmp_path / "both", subfolder="second", **choices).eval()
+    assert torch.equal(third(**batch).logits, wanted)
     with pytest.raises(AssertionError, match="about to be loaded"):
         get_peft_model(make_roberta(), EdoraConfig(r=4))
+
+
+def test_a_loaded_configuration_starts_anew_on_another_model(tmp_path):
+    adapt_roberta().save_pretrained(tmp_path)
+    config = EdoraConfig.from_pretrained(tmp_path)
+    layers = [
+        get_peft_model(make_roberta(seed), config).base_model.model.roberta.encoder.layer[0].output.dense
+        for seed in (0, 1)
+    ]
+    for layer in layers:
+        basis_in, basis_out = basis.build_svd_bases(layer.original_weight, 4, "input")
+        assert torch.equal(layer.edora_A["default"], basis_in)
+        assert torch.equal(layer.edora_B["default"], basis_out)
+    assert not torch.equal(layers[0].edora_A["default"], layers[1].edora_A["default"])
+    config.singular_values = "output"
+    layer = get_peft_model(make_roberta(), config).base_model.model.roberta.encoder.layer[0].output.dense
+    basis_in, _ = basis.build_svd_bases(layer.original_weight, 4, "output")
+    assert torch.equal(layer.edora_A["default"], basis_in)
 
 
 def test_without_the_import_loading_fails_loudly(tmp_path):
     adapt_roberta().save_pretrained(tmp_path)
     program = f"""
-from peft import PeftConfig
-try:
-    PeftConfig.from_pretrained({str(tmp_path)!r})
-except KeyError as error:
-    print("refused", error)
+from peft import PeftConfig, PeftModel
+from torch import nn
+folder = {str(tmp_path)!r}
+for load in (PeftConfig.from_pretrained, lambda path: PeftModel.from_pretrained(nn.Sequential(), path)):
+    try:
+        load(folder)
+    except KeyError as error:
+        print("refused", error)
 import edora
-print("rank", PeftConfig.from_pretrained({str(tmp_path)!r}).r)
+print("rank", PeftConfig.from_pretrained(folder).r)
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     finished = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
-    assert finished.stdout.splitlines() == ["refused 'EDORA'", "rank 4"]
+    assert finished.stdout.splitlines() == ["refused 'EDORA'"] * 2 + ["rank 4"]

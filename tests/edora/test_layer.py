@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edora import EdoraConfig
+from edora.basis import build_svd_bases
 from edora.norm import compute_row_norm, split_rows
 
 from .tiny_models import compose_longhand, make_layer, move_far, relative_error
@@ -67,6 +68,43 @@ def test_output_gradients_and_merge_equal_the_formula(out_features, in_features,
     model.merge_adapter()
     assert relative_error(layer.get_base_layer().weight, merged.detach()) < 1e-5
     assert relative_error(model(x), wanted.detach()) < 1e-5
+
+
+@pytest.mark.parametrize(("out_features", "in_features"), SHAPES)
+def test_every_rank_equals_the_formula(out_features, in_features):
+    x = torch.randn(4, in_features)
+    for rank in range(1, min(out_features, in_features) + 1):
+        model, layer = make_layer(out_features, in_features, r=rank)
+        move_far(layer, core_size=1.0)
+        core, magnitude = read_parts(layer)
+        wanted = compute_longhand(layer, x, core, magnitude)
+        found = model(x)
+        assert relative_error(found, wanted) < 1e-5
+        found.square().sum().backward()
+        wanted.square().sum().backward()
+        assert relative_error(layer.edora_core["default"].grad, core.grad) < 1e-5
+        assert relative_error(layer.edora_magnitude["default"].grad, magnitude.grad) < 1e-5
+
+
+@pytest.mark.parametrize("step", [1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("bias_size", [0.0, 1.0, 100.0])
+def test_a_factor_near_one_loses_no_digits(step, bias_size):
+    """What changes is as exact as float32 can hold it: not the difference of two large numbers."""
+    model, layer = make_layer(64, 48, r=8, init_std=0.0)
+    with torch.no_grad():
+        layer.bias.mul_(bias_size)
+        layer.edora_magnitude["default"].mul_(1 + step)
+    x = torch.randn(30, 48)
+    core, magnitude = read_parts(layer)
+    wanted = compute_longhand(layer, x, core, magnitude)
+    base = layer.get_base_layer()
+    plain = F.linear(x.double(), base.weight.double(), base.bias.double())
+    found_change = model(x).double() - base(x).double()
+    largest = torch.maximum(plain.abs(), wanted.abs())
+    assert (
+        (found_change - (wanted - plain)).abs() <= 8 * torch.finfo(torch.float32).eps * largest + 1e-6
+    ).all()
+    assert relative_error(model(x), wanted) < 1e-6
 
 
 def test_the_norm_is_detached():
@@ -193,11 +231,14 @@ def test_bfloat16_base_with_float32_adapter(train_magnitude):
     base.add_module("linear", nn.Linear(48, 64))
     base.to(torch.bfloat16)
     config = EdoraConfig(r=8, target_modules=["linear"], train_magnitude=train_magnitude)
-    model = get_peft_model(base, config, autocast_adapter_dtype=False)
+    model = get_peft_model(base, config)
     layer = model.base_model.model.linear
     move_far(layer)
-    adapter = [p for p in model.parameters() if p.requires_grad] + list(layer.edora_A.values())
+    adapter = [p for p in model.parameters() if p.requires_grad]
     assert {p.dtype for p in adapter} == {torch.float32}
+    bases = build_svd_bases(layer.original_weight.float(), 8, "input")
+    assert torch.equal(layer.edora_A["default"], bases[0])
+    assert torch.equal(layer.edora_B["default"], bases[1])
     x = torch.randn(30, 48).to(torch.bfloat16)
     core, magnitude = read_parts(layer)
     wanted = compute_longhand(layer, x, core, magnitude)

@@ -227,58 +227,6 @@ def test_an_adapter_of_the_same_name_is_replaced_as_a_whole():
     assert layer.edora_core["default"].shape == (2, 2)
 
 
-def test_additive_adapters_add_up_and_normalised_ones_refuse_company():
-    model, layer = make_layer(20, 12, r=4, train_magnitude=False)
-    model.add_adapter("second", EdoraConfig(r=2, target_modules=["linear"], train_magnitude=False))
-    model.add_adapter("normalised", EdoraConfig(r=2, target_modules=["linear"]))
-    move_far(layer)
-    move_far(layer, "second")
-    x = torch.randn(6, 12)
-    base = layer.get_base_layer()(x)
-    parts = []
-    for name in ("default", "second"):
-        model.set_adapter(name)
-        parts.append(model(x) - base)
-    model.base_model.set_adapter(["default", "second"])
-    assert torch.allclose(model(x), base + parts[0] + parts[1], atol=1e-5)
-    together = model(x)
-    model.merge_adapter()
-    assert torch.allclose(model(x), together, atol=1e-5)
-    with pytest.raises(
-        ValueError, match=r"'default', 'second', 'normalised'.*cannot be active or merged together"
-    ):
-        model.merge_adapter(adapter_names=["normalised"])
-    model.unmerge_adapter()
-    with pytest.raises(ValueError, match="cannot be active or merged together"):
-        model.base_model.set_adapter(["default", "normalised"])
-    with pytest.raises(ValueError, match="cannot be active or merged together"):
-        layer.set_adapter(["default", "normalised"])
-    assert layer.active_adapters == ["default", "second"]
-
-
-def test_normalised_adapters_on_different_layers_work_together():
-    model = get_peft_model(TwoLayers(), EdoraConfig(r=2, target_modules=["square"]))
-    model.add_adapter("other", EdoraConfig(r=2, target_modules=["wide"]))
-    for name, target in (("default", "square"), ("other", "wide")):
-        move_far(getattr(model.base_model.model, target), name)
-    x = torch.randn(3, 12)
-    one = model(x)
-    model.base_model.set_adapter(["default", "other"])
-    both = model(x)
-    assert relative_error(both, one.detach()) > 1e-3
-    model.merge_adapter()
-    assert relative_error(model(x), both.detach()) < 1e-5
-
-
-def test_a_refused_combination_changes_no_layer():
-    model = get_peft_model(TwoLayers(), EdoraConfig(r=2, target_modules=["square", "wide"]))
-    model.add_adapter("other", EdoraConfig(r=2, target_modules=["wide"]))
-    with pytest.raises(ValueError, match="cannot be active"):
-        model.base_model.set_adapter(["default", "other"])
-    layers = model.base_model.model
-    assert layers.square.active_adapters == layers.wide.active_adapters == ["default"]
-
-
 def test_an_adapter_added_on_new_layers_does_not_train_before_it_is_chosen():
     model = get_peft_model(TwoLayers(), EdoraConfig(r=2, target_modules=["square"]))
     x = torch.randn(3, 12)

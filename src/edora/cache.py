@@ -1,0 +1,99 @@
+"""Tensors on disk, by the name of what they were computed from; a file each, safe with many processes.
+
+The folder is $EDORA_CACHE, else edora/ in $XDG_CACHE_HOME or ~/.cache. It holds nothing that cannot be
+computed again, and may be deleted at any time. A file is a SHA-256 of its name and content, followed by that
+content in the format of safetensors.
+"""
+
+import hashlib
+import os
+import uuid
+import warnings
+from functools import cache
+from pathlib import Path
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+CHECKSUM_BYTES = 32
+
+
+def find_folder() -> Path:
+    """Say where the cache lies, whether or not it exists.
+
+    Raises: RuntimeError if it depends on a home folder and there is none.
+    """
+    chosen = os.environ.get("EDORA_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edora"
+
+
+def read_tensors(key: str) -> dict[str, Tensor] | None:
+    """Read what was written under this key: None if there is nothing, or if it cannot be trusted.
+
+    A file whose checksum does not fit its name and content is damaged: it is removed, with a warning.
+    """
+    try:
+        path = _find_file(key)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        _warn_once("read", _give_reason(error))
+        return None
+    checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+    if checksum == _compute_checksum(key, content):
+        return load(content)
+    warnings.warn(f"{path} is damaged; it is removed, and its content computed again.", stacklevel=2)
+    _remove(path)
+    return None
+
+
+def write_tensors(key: str, tensors: dict[str, Tensor]) -> None:
+    """Write contiguous tensors under a key; a full or unwritable folder costs a warning, never the run.
+
+    Written beside its place, synced and moved, so that no process ever reads half a file.
+    """
+    content = save(tensors)
+    partial = None
+    try:
+        path = _find_file(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        with open(partial, "xb") as file:
+            file.write(_compute_checksum(key, content) + content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        _warn_once("written", _give_reason(error))
+    finally:
+        if partial is not None:
+            _remove(partial)
+
+
+def _find_file(key: str) -> Path:
+    return find_folder() / "svd" / f"{key}.tensors"
+
+
+def _compute_checksum(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + content).digest()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _warn_once("cleared", _give_reason(error))
+
+
+def _give_reason(error: Exception) -> str:
+    if isinstance(error, OSError):  # without the name of one file, since there are many
+        return f"{find_folder()}: {error.strerror or type(error).__name__}"
+    return str(error)
+
+
+@cache
+def _warn_once(action: str, reason: str) -> None:
+    warnings.warn(f"The cache of edora cannot be {action} ({reason}); going on without it.", stacklevel=3)
