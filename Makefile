@@ -16,7 +16,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))')
 
-.PHONY: help setup demo glue-all all-runs sweep tables restore params test test-all lint clean
+.PHONY: help setup demo glue-all all-runs sweep tables restore params bench test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,6 +57,9 @@ restore: setup  ## turn EXPERIMENT's committed evidence back into finished runs
 params: setup  ## count what every method trains, without weights or network; MODEL may be a list
 	@$(PYTHON) -m glue_harness.params $(if $(MODEL),model=$(call commas,$(MODEL))) \
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
+
+bench: setup  ## time and weigh the methods side by side, half an hour on a machine that does nothing else
+	$(PYTHON) -W ignore::FutureWarning -m benchmarks
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

@@ -31,7 +31,11 @@ from glue_harness.sources import content_identity
 
 SCHEMA_VERSION = 1
 NUMERICS = 1
-"""Bumped whenever a change of code moves numbers: runs before and after never share a folder."""
+ADAPTER_NUMERICS = {"edora": 1}
+"""Bumped whenever a change of code moves numbers: runs before and after never share a folder.
+
+Those of an adapter's package count on top, for the runs that use it: at 1 edora computes a layer at once.
+"""
 
 RECORD_NAME = "record.json"
 LOCK_NAME = ".lock"
@@ -142,6 +146,7 @@ class RunRecord(_Strict):
 def identify(config: Config, environment: Environment) -> Identity:
     """Return the identity of the run that `config` describes on a machine that gives it `environment`."""
     adapter = config.method.adapter or {}
+    package = adapter.get("_target_", "").partition(".")[0]
     planned = {
         "model": _without(dataclasses.asdict(config.model), "name"),
         "task": {"text_columns": config.task.text_columns, "labels": config.task.labels},
@@ -159,7 +164,7 @@ def identify(config: Config, environment: Environment) -> Identity:
         seed=config.seed,
         planned=planned,
         environment=environment,
-        numerics=NUMERICS,
+        numerics=NUMERICS + ADAPTER_NUMERICS.get(package, 0),
     )
 
 

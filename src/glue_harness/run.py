@@ -136,6 +136,7 @@ def _prepare(config: Config, environment: Environment) -> Prepared:
     """Load data and backbone and apply the method: all that can fail for its input does so here."""
     begin = time.perf_counter()
     _quieten_libraries()
+    keep_freed_memory()
     if environment.threads is not None:
         torch.set_num_threads(environment.threads)
     build_adapter(config.method)  # a wrong argument fails before anything is loaded
