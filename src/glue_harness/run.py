@@ -25,7 +25,7 @@ from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, 
 from glue_harness.config import Config
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.errors import InputError
-from glue_harness.hardware import Environment
+from glue_harness.hardware import Environment, keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
 from glue_harness.records import (
