@@ -118,14 +118,15 @@ class _AdaptedLinear(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (tokens, in)
         weight = weight.to(dtype)
         scale = None if wanted is None or norm is None else wanted / norm  # (out,)
-        y, p = torch.mm(rows, weight.T), None  # (tokens, out)
+        y = rows.new_empty(*x.shape[:-1], len(weight))  # no view: others may change it
+        z, p = torch.mm(rows, weight.T, out=y.view(-1, len(weight))), None  # (tokens, out)
         if basis_in is not None and basis_out is not None:
             p = torch.mm(rows, basis_in.to(dtype).T)  # (tokens, r)
             q = p if core is None else p @ core.to(dtype).T
-            y.addmm_(q, basis_out.to(dtype).T, alpha=scaling)
+            z.addmm_(q, basis_out.to(dtype).T, alpha=scaling)
         ctx.keeps_z = trains_magnitude and not _is_recoverable(scale, dtype)
-        kept = y.clone() if ctx.keeps_z else None
-        y = _rescale_(y, scale, bias).view(*x.shape[:-1], len(weight))
+        kept = z.clone() if ctx.keeps_z else None
+        _rescale_(z, scale, bias)
         ctx.scaling, ctx.shape = scaling, x.shape
         ctx.save_for_backward(
             weight,
@@ -178,7 +179,7 @@ def _is_recoverable(scale: Tensor | None, dtype: torch.dtype) -> bool:
     return bool(scale.abs().min() > torch.finfo(dtype).eps ** (1 / 3))
 
 
-def _rescale_(z: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
+def _rescale_(z: Tensor, scale: Tensor | None, bias: Tensor | None) -> None:
     """Turn z into scale * z + b, in its own place."""
     if scale is not None and bias is not None:
         torch.addcmul(bias, z, scale, out=z)
@@ -186,7 +187,6 @@ def _rescale_(z: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
         torch.mul(z, scale, out=z)
     elif bias is not None:
         torch.add(z, bias, out=z)
-    return z
 
 
 def _multiply_back(

@@ -107,6 +107,19 @@ def test_what_is_frozen_gets_no_gradient_and_what_trains_gets_its_own(trained):
             assert parts[name].grad is None, name
 
 
+def test_an_output_may_be_changed_in_place_unless_the_magnitude_trains():
+    parts, wanted = draw_parts(), draw_parts()
+    parts["core"].requires_grad_()
+    wanted["core"].requires_grad_()
+    torch.relu_(call(parts)).sum().backward()
+    torch.relu(spell_out(wanted)).sum().backward()
+    assert relative_error(parts["core"].grad, wanted["core"].grad) < 1e-12
+    parts["magnitude"].requires_grad_()
+    found = torch.relu_(call(parts))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        found.sum().backward()
+
+
 def test_a_second_derivative_is_refused():
     parts = draw_parts()
     parts["core"].requires_grad_()
