@@ -126,7 +126,10 @@ class _AdaptedLinear(torch.autograd.Function):
             z.addmm_(q, basis_out.to(dtype).T, alpha=scaling)
         ctx.keeps_z = trains_magnitude and not _is_recoverable(scale, dtype)
         kept = z.clone() if ctx.keeps_z else None
-        _rescale_(z, scale, bias)
+        if scale is not None:
+            _rescale(z, scale, bias, out=z)
+        elif bias is not None:
+            z += bias.to(dtype)
         ctx.scaling, ctx.shape = scaling, x.shape
         ctx.save_for_backward(
             weight,
@@ -150,26 +153,64 @@ class _AdaptedLinear(torch.autograd.Function):
             ctx.needs_input_grad
         )
         dy = dy.reshape(-1, dy.shape[-1])  # (tokens, out)
+        parts = _Parts(weight, scale, basis_in, core, basis_out, ctx.scaling)
+        dq: Any = None
         dx = d_in = d_core = d_out = d_wanted = None
+        if basis_out is not None:
+            dq = dy @ parts.scale_rows(basis_out).to(dy.dtype)  # (tokens, r)
         if trains_x:
-            dx = _multiply_back(dy, weight, scale, basis_in, core, basis_out, ctx.scaling).view(ctx.shape)
-        if trains_in or trains_core:
-            scaled = basis_out if scale is None else basis_out * scale.unsqueeze(1)
-            dq = dy @ scaled.to(dy.dtype)  # (tokens, r)
-            if trains_in:
-                d_in = (dq if core is None else dq @ core.to(dy.dtype)).T @ rows * ctx.scaling  # (r, in)
-            if trains_core:
-                d_core = dq.T @ p * ctx.scaling  # (r, r)
+            dx = parts.multiply_back(dy, dq).view(ctx.shape)
+        if trains_in:
+            d_in = (dq if core is None else dq @ core.to(dq.dtype)).T @ rows * ctx.scaling  # (r, in)
+        if trains_core:
+            d_core = dq.T @ p * ctx.scaling  # (r, r)
         if trains_out:
-            d_out = dy.T @ (p if core is None else p @ core.to(p.dtype).T) * ctx.scaling
-            d_out = d_out if scale is None else d_out * scale.unsqueeze(1)  # (out, r)
-        d_bias = None if bias is None else dy.sum(dim=0, dtype=bias.dtype)  # (out,)
+            d_out = dy.T @ (p if core is None else p @ core.to(p.dtype).T) * ctx.scaling  # (out, r)
+            d_out = parts.scale_rows(d_out)
         if trains_magnitude:
-            d_scale = _sum_products(dy, kept.view_as(dy), scale.dtype)  # (out,), of z or of scale z + b
-            if not ctx.keeps_z:
-                d_scale = (d_scale if bias is None else d_scale - bias * d_bias) / scale
-            d_wanted = d_scale / norm
-        return dx, None, d_bias if trains_bias else None, d_wanted, None, d_in, d_core, d_out, None, None
+            d_scale = _sum_products(dy, kept.view_as(dy), None if ctx.keeps_z else bias)  # (out,)
+            d_wanted = (d_scale if ctx.keeps_z else d_scale / scale) / norm
+        d_bias = dy.sum(dim=0) if trains_bias else None
+        return dx, None, d_bias, d_wanted, None, d_in, d_core, d_out, None, None
+
+
+class _Parts(NamedTuple):
+    """What W' = scale (W + s B R A) consists of, as far as there is any."""
+
+    weight: Tensor
+    scale: Tensor | None
+    basis_in: Tensor | None
+    core: Tensor | None
+    basis_out: Tensor | None
+    scaling: float
+
+    def scale_rows(self, rows: Tensor) -> Tensor:
+        """Scale each of the rows, (out, any)."""
+        return rows if self.scale is None else rows * self.scale.unsqueeze(1)
+
+    def multiply_back(self, dy: Tensor, dq: Tensor | None) -> Tensor:
+        """Compute dx = dy W', shape (tokens, in); dq, if there is an update, is dy times the scaled B."""
+        (tokens, outputs), inputs = dy.shape, self.weight.shape[1]
+        if tokens * (3 * outputs + 2 * inputs) > 4 * outputs * inputs:  # values that pass through memory
+            return dy @ self.compose().to(dy.dtype)
+        dz = dy if self.scale is None else _rescale(dy, self.scale, None, out=torch.empty_like(dy))
+        dx = dz @ self.weight
+        if dq is not None and self.basis_in is not None:
+            dp = dq if self.core is None else dq @ self.core.to(dq.dtype)  # (tokens, r)
+            dx.addmm_(dp, self.basis_in.to(dp.dtype), alpha=self.scaling)
+        return dx
+
+    def compose(self) -> Tensor:
+        """Compute W', shape (out, in), in a type that holds small updates."""
+        wide = self.weight.dtype if self.basis_in is None else self.basis_in.dtype
+        composed = self.weight.to(wide, copy=True)
+        if self.scale is not None:
+            composed.mul_(self.scale.unsqueeze(1))
+        if self.basis_in is not None and self.basis_out is not None:
+            through = self.scale_rows(self.basis_out).to(wide)  # (out, r)
+            through = through if self.core is None else through @ self.core.to(wide)
+            composed.addmm_(through, self.basis_in, alpha=self.scaling)
+        return composed
 
 
 def _is_recoverable(scale: Tensor | None, dtype: torch.dtype) -> bool:
@@ -179,58 +220,22 @@ def _is_recoverable(scale: Tensor | None, dtype: torch.dtype) -> bool:
     return bool(scale.abs().min() > torch.finfo(dtype).eps ** (1 / 3))
 
 
-def _rescale_(z: Tensor, scale: Tensor | None, bias: Tensor | None) -> None:
-    """Turn z into scale * z + b, in its own place."""
-    if scale is not None and bias is not None:
-        torch.addcmul(bias, z, scale, out=z)
-    elif scale is not None:
-        torch.mul(z, scale, out=z)
-    elif bias is not None:
-        torch.add(z, bias, out=z)
+def _rescale(z: Tensor, scale: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """Compute scale * z + b, where `out` may be z; in 16 bits as z + (scale - 1) z + b, with scale's digits.
+
+    A product of mixed types would keep them too, at four times the price.
+    """
+    if z.dtype != scale.dtype:
+        torch.addcmul(z, z, (scale - 1).to(z.dtype), out=out)
+        return out if bias is None else out.add_(bias.to(z.dtype))
+    return torch.mul(z, scale, out=out) if bias is None else torch.addcmul(bias, z, scale, out=out)
 
 
-def _multiply_back(
-    dy: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    basis_in: Tensor | None,
-    core: Tensor | None,
-    basis_out: Tensor | None,
-    scaling: float,
-) -> Tensor:
-    """Compute dx = dz W + s dz B R A, where dz = scale * dy; shape (tokens, in)."""
-    (tokens, outputs), inputs = dy.shape, weight.shape[1]
-    if tokens * (3 * outputs + 2 * inputs) > 4 * outputs * inputs:  # values that pass through memory
-        return dy @ _compose(weight, scale, basis_in, core, basis_out, scaling).to(dy.dtype)
-    dz = dy if scale is None else torch.mul(dy, scale, out=torch.empty_like(dy))
-    dx = dz @ weight
-    if basis_in is not None and basis_out is not None:
-        dq = dz @ basis_out.to(dz.dtype)  # (tokens, r)
-        dp = dq if core is None else dq @ core.to(dz.dtype)
-        dx.addmm_(dp, basis_in.to(dz.dtype), alpha=scaling)
-    return dx
-
-
-def _compose(
-    weight: Tensor,
-    scale: Tensor | None,
-    basis_in: Tensor | None,
-    core: Tensor | None,
-    basis_out: Tensor | None,
-    scaling: float,
-) -> Tensor:
-    """Compute W' = scale (W + s B R A), shape (out, in), in a type that holds W and the update."""
-    rows = 1.0 if scale is None else scale.unsqueeze(1)  # (out, 1)
-    if basis_in is None or basis_out is None:
-        return weight * rows
-    through = basis_out * rows if core is None else (basis_out * rows) @ core.to(basis_out.dtype)  # (out, r)
-    return torch.addmm(
-        (weight * rows).to(basis_in.dtype), through.to(basis_in.dtype), basis_in, alpha=scaling
-    )
-
-
-def _sum_products(one: Tensor, other: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum one * other over the rows, in `dtype`; shape (out,)."""
-    length = TILE if one.device.type == "cpu" else max(len(one), 1)
-    tiles = zip(one.split(length), other.split(length), strict=True)
-    return sum((a * b).sum(dim=0, dtype=dtype) for a, b in tiles)
+def _sum_products(dy: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+    """Sum dy * (y - b) over tokens, shape (out,), in float32 at least."""
+    length = TILE if dy.device.type == "cpu" else max(len(dy), 1)
+    total = dy.new_zeros(dy.shape[1], dtype=torch.promote_types(dy.dtype, torch.float32))
+    for dy_tile, y_tile in zip(dy.split(length), y.split(length), strict=True):
+        z_tile = y_tile if bias is None else y_tile - bias.to(y.dtype)
+        total += (dy_tile * z_tile).sum(dim=0)
+    return total
