@@ -20,7 +20,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
-	wandb-sync test test-all lint clean
+	wandb-sync bench test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -83,6 +83,9 @@ tune: setup  ## the same small search for every method -> conf/tuned/, results/t
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
 	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)
+
+bench: setup  ## time and weigh the methods side by side, half an hour on a machine that does nothing else
+	$(PYTHON) -W ignore::FutureWarning -m benchmarks
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

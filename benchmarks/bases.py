@@ -22,7 +22,7 @@ from edora import EdoraConfig
 def make_base() -> RobertaForSequenceClassification:
     """Make a model of roberta-base's size, the same every time."""
     torch.manual_seed(0)
-    return RobertaForSequenceClassification(RobertaConfig(num_labels=2))
+    return RobertaForSequenceClassification(RobertaConfig())
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def save_and_load(folder: Path, **choices: Any) -> None:
     """Time saving and loading of one adapter, and print the size of its file."""
     model, base = adapt(f"cached, {choices}", **choices), make_base()
     with timed(f"save_pretrained, {choices}"):
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     with timed(f"from_pretrained, cached, {choices}"):
         PeftModel.from_pretrained(base, folder)
     size = (folder / "adapter_model.safetensors").stat().st_size

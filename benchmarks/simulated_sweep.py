@@ -39,7 +39,7 @@ NOWHERE = Environment(device="none", precision="fp32", threads=1, processes=1)
 
 def pretend(config: Config, identity: Identity, attempts: int) -> RunRecord:
     """Return a record as large as a real one."""
-    scores = dict.fromkeys(config.task.metrics, 0.5123456789012345)
+    scores: dict[str, float | None] = dict.fromkeys(config.task.metrics, 0.5123456789012345)
     return RunRecord(
         status=Status.COMPLETE,
         identity=identity,

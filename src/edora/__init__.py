@@ -5,6 +5,7 @@ Importing this package enters EDoRA among PEFT's methods, so that a saved adapte
 """
 
 from edora.config import EdoraConfig
+from edora.dora import FactoredDoraConfig
 from edora.model import EdoraModel
 
-__all__ = ["EdoraConfig", "EdoraModel"]
+__all__ = ["EdoraConfig", "EdoraModel", "FactoredDoraConfig"]

@@ -1,20 +1,17 @@
-"""The adapted linear layer: forward, merge, unmerge."""
+"""What an adapted layer holds, and the weight that it stands for."""
 
-import warnings
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners._buffer_dict import BufferDict
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from edora.basis import build_bases, draw_core
 from edora.config import EdoraConfig
 from edora.fingerprint import WeightFingerprint, describe_weight
-from edora.mixed import forward_mixed, forward_sum
+from edora.forward import forbid_autocast
 from edora.norm import NormConstants, compute_row_norm, split_rows
 
 
@@ -34,7 +31,6 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
     other_param_names = (
         "edora_A",
         "edora_B",
-        "edora_residual",
         "edora_coordinates",
         "edora_factor",
         "edora_dropout",
@@ -52,7 +48,6 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         self.edora_magnitude = nn.ParameterDict()
         self.edora_A = BufferDict(persistent=True)
         self.edora_B = BufferDict(persistent=True)
-        self.edora_residual = BufferDict(persistent=False)
         self.edora_coordinates = BufferDict(persistent=False)
         self.edora_factor = BufferDict(persistent=False)
         self.edora_dropout = nn.ModuleDict()
@@ -125,7 +120,7 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
     @torch.no_grad()
     def compose_weight(self, adapter_names: list[str]) -> Tensor:
         """Compute W' of these adapters, shape (out, in), float32: that of one, or W + sum of (W' - W)."""
-        with _forbid_autocast(self.original_weight.device):
+        with forbid_autocast(self.original_weight.device):
             weight = self.original_weight.float()  # (out, in)
             composed = [self._compose_one(name, weight) for name in self.list_present(adapter_names)]
         return composed[0] if len(composed) == 1 else weight + sum(other - weight for other in composed)
@@ -153,12 +148,11 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         has_core = adapter_name in self.edora_core
         basis_in = self.edora_A[adapter_name] if has_core else weight.new_empty(0, self.in_features)
         constants = split_rows(weight, basis_in)
-        self.edora_residual[adapter_name] = constants.residual
         self.edora_coordinates[adapter_name] = constants.coordinates
         self.edora_factor[adapter_name] = constants.factor
 
     def _get_constants(self, adapter_name: str) -> NormConstants:
-        containers = (self.edora_residual, self.edora_coordinates, self.edora_factor)
+        containers = (self.edora_coordinates, self.edora_factor)
         return NormConstants(*(container[adapter_name].float() for container in containers))
 
     def _compute_update(self, adapter_name: str) -> Tensor:
@@ -166,12 +160,19 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         return self.edora_B[adapter_name].float() @ core  # (out, rank)
 
     def _compute_scale(self, adapter_name: str) -> Tensor:
-        """Compute m / ||W + s B R A||, shape (out,), with a gradient to m only; finite for a row of zeros."""
-        magnitude = self.edora_magnitude[adapter_name].float()
-        with torch.no_grad(), _forbid_autocast(magnitude.device):
-            update = self._compute_update(adapter_name) if adapter_name in self.edora_core else None
-            norm = compute_row_norm(self._get_constants(adapter_name), update)  # (out,)
-        return magnitude / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        """Compute m / ||W + s B R A||, shape (out,), with a gradient to m only."""
+        return self.edora_magnitude[adapter_name].float() / self._compute_norm(adapter_name)
+
+    @torch.no_grad()
+    def _compute_norm(self, adapter_name: str) -> Tensor:
+        """Compute ||W + s B R A||, shape (out,); above 0 also for a row of zeros."""
+        constants, basis_out, core = self._get_constants(adapter_name), None, None
+        with forbid_autocast(constants.coordinates.device):
+            if adapter_name in self.edora_core:
+                basis_out = self.edora_B[adapter_name].float()
+                core = self.scaling[adapter_name] * self.edora_core[adapter_name].float()
+            norm = compute_row_norm(constants, basis_out, core)  # (out,)
+        return norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
@@ -181,98 +182,10 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         if target.type == "meta":
             return
         parameters = (self.edora_core, self.edora_magnitude)
-        buffers = (self.edora_A, self.edora_B, self.edora_residual, self.edora_coordinates, self.edora_factor)
+        buffers = (self.edora_A, self.edora_B, self.edora_coordinates, self.edora_factor)
         for container in (*parameters, *buffers):
             if adapter_name in container and not container[adapter_name].is_meta:
                 container[adapter_name].data = container[adapter_name].data.to(target)
-
-
-class Linear(EdoraLayer):
-    """Adapt nn.Linear, or transformers' Conv1D, which stores its weight as (in, out).
-
-    y = (m / ||W + s B R A||) * (W x + s B R A x) + b; the bias is not scaled.
-
-    Shapes: x (..., in), y (..., out).
-    """
-
-    def __init__(self, base_layer: nn.Module, adapter_name: str, **choices: Any) -> None:
-        super().__init__(base_layer)
-        self._active_adapter = adapter_name
-        self.update_layer(adapter_name, **choices)
-
-    def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
-        """Compute y, in the type in which the base layer answers."""
-        if adapter_names is not None:
-            return forward_mixed(self, x, adapter_names, *args, **kwargs)
-        present = self.list_present(self.active_adapters)
-        if len(present) > 1 and not self.disable_adapters and not self.merged:
-            return forward_sum(self, x, present, *args, **kwargs)
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        base = self.base_layer(x, *args, **kwargs)  # (..., out)
-        if self.disable_adapters or self.merged:
-            return base
-        result = base
-        for adapter_name in self.active_adapters:
-            if adapter_name in self.edora_core:
-                result = result + self._apply_update(x, adapter_name)  # (..., out)
-        for adapter_name in self.active_adapters:
-            if adapter_name in self.edora_magnitude:
-                result = self._rescale(result, self._compute_scale(adapter_name))
-        return result.to(base.dtype)
-
-    def _apply_update(self, x: Tensor, adapter_name: str) -> Tensor:
-        basis_in = self.edora_A[adapter_name]
-        if not _has_autocast(x.device):
-            x = self._cast_input_dtype(x, basis_in.dtype)
-        x = F.linear(self.edora_dropout[adapter_name](x), basis_in)  # (..., rank)
-        core = self.edora_core[adapter_name].to(basis_in.dtype)
-        x = F.linear(x, self.scaling[adapter_name] * core)
-        return F.linear(x, self.edora_B[adapter_name])  # (..., out)
-
-    def _rescale(self, result: Tensor, scale: Tensor) -> Tensor:
-        """Scale what the weight gave and leave the bias as it is, which the result holds already."""
-        return result * scale if self.bias is None else result * scale + (1 - scale) * self.bias
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Replace the base weight by W', and keep the original for unmerge.
-
-        Raises: ValueError, with safe_merge, if W' is not finite.
-        """
-        names = self.list_present(check_adapters_to_merge(self, adapter_names))
-        if not names:
-            return
-        kept = self.get_base_weight()
-        merged = self.compose_weight([*self.merged_adapters, *names]).to(kept.dtype)
-        if safe_merge and not torch.isfinite(merged).all():
-            raise ValueError(
-                f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken: "
-                "its weight is not finite. Nothing was merged."
-            )
-        if not self.merged:
-            self.edora_original_weight = kept
-        self.set_base_weight(self._orient(merged))
-        self.merged_adapters.extend(names)
-
-    def unmerge(self) -> None:
-        """Give the base layer its original weight back, bit for bit."""
-        if self.edora_original_weight is None:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-            return
-        self.set_base_weight(self.edora_original_weight)
-        self.edora_original_weight = None
-        self.merged_adapters.clear()
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """Compute W' - W of one adapter, in the base weight's layout and type."""
-        delta = self.compose_weight([adapter]) - self.original_weight.float()  # (out, in)
-        return self._orient(delta).to(self.original_weight.dtype)
-
-    def _orient(self, weight: Tensor) -> Tensor:
-        return weight.T.contiguous() if self.fan_in_fan_out else weight  # (in, out) for Conv1D
-
-    def __repr__(self) -> str:
-        return "edora." + super().__repr__()
 
 
 def _refresh_after_load(module: nn.Module, _: Any) -> None:
@@ -285,11 +198,3 @@ def _awaits_load() -> bool:
     probe = nn.Module()
     probe.register_parameter("parameter", nn.Parameter(torch.empty(0)))
     return next(probe.parameters()).is_meta
-
-
-def _has_autocast(device: torch.device) -> bool:
-    return device.type != "meta" and torch.is_autocast_enabled(device.type)
-
-
-def _forbid_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, enabled=False) if _has_autocast(device) else nullcontext()

@@ -22,7 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 from edora.checkpoint import complete_loaded, complete_saved, find_bases, read_saved
 from edora.config import EdoraConfig
-from edora.layer import EdoraLayer, Linear
+from edora.layer import EdoraLayer
+from edora.linear import Linear
 from edora.mixed import pass_adapter_names
 
 ENCODER_LAYERS = ["query", "value", "attention.output.dense", "output.dense"]

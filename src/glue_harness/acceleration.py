@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from edora.frozen import FrozenLinear
 from glue_harness.hardware import Environment
 
 ATTENTION = "padded_attention"
@@ -34,32 +35,6 @@ def accelerate(model: nn.Module, environment: Environment) -> None:
     assert isinstance(backbone, PreTrainedModel)
     if on_cpu and backbone.config._attn_implementation == "sdpa":
         backbone.config._attn_implementation = ATTENTION
-
-
-class FrozenLinear(nn.Linear):
-    """A linear layer that keeps what autocast would make of its frozen weight at every call.
-
-    Autocast remembers casts of trained weights alone. The weight itself stays as it is, for whoever reads it:
-    a norm, a merge, a checkpoint. Output and gradient are autocast's, bit for bit.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        self._kept: tuple[object, Tensor] | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute x W^T + b, shapes (..., in) and (..., out)."""
-        device = x.device.type
-        if self.weight.requires_grad or not torch.is_autocast_enabled(device):
-            return super().forward(x)
-        return F.linear(x, self._cast_weight(torch.get_autocast_dtype(device)), self.bias)
-
-    def _cast_weight(self, dtype: torch.dtype) -> Tensor:
-        version = (self.weight.data_ptr(), self.weight._version, dtype)
-        if self._kept is None or self._kept[0] != version:
-            self._kept = (version, self.weight.detach().to(dtype))
-        return self._kept[1]
 
 
 class PackedDropout(nn.Dropout):

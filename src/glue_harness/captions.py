@@ -17,6 +17,7 @@ METHODS = {
     "lora": "LoRA",
     "lora_qv": "LoRA on q, v",
     "dora": "DoRA",
+    "dora_factored": "DoRA, factored norm",
     "edora": "EDoRA",
     "lora_xs": "LoRA-XS",
     "edora_random": "EDoRA, random bases",

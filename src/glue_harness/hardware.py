@@ -6,6 +6,7 @@ torch is imported where it is asked: it takes seconds, and a plan only needs the
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import platform
@@ -23,6 +24,7 @@ from glue_harness.errors import InputError
 GPU_POLL_SECONDS = 1.0
 GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
 """Files in /dev of the drivers that torch may find a GPU behind: NVIDIA, AMD, and either within Windows."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of mallopt's parameters in glibc's malloc.h
 
 
 class Environment(BaseModel):
@@ -67,6 +69,18 @@ def has_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that it frees; elsewhere than with glibc, do nothing.
+
+    As it comes, glibc gives every large activation back to the kernel, which clears the same pages anew, one
+    fault each, in every step.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def runs_at_once() -> int:

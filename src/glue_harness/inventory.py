@@ -17,12 +17,12 @@ from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
 from glue_harness.progress import Progress, read_progress
 from glue_harness.records import (
-    NUMERICS,
     RECORD_NAME,
     SCHEMA_VERSION,
     Cost,
     Status,
     hash_planned,
+    numerics_today,
     read_record,
 )
 
@@ -46,14 +46,17 @@ LEFT = (State.RUNNING, State.FAILED, State.MISSING)
 
 @dataclass(frozen=True)
 class Found:
-    """What a sweep has to know of a record, and the folder that the record lies in."""
+    """What a sweep has to know of a record, and the folder that the record lies in.
+
+    `is_current`: the code as it is would make the run with the same numerics.
+    """
 
     folder: Path
     model: str
     task: str
     method: str
     label: str
-    numerics: int
+    is_current: bool
     status: Status
     cost: Cost | None
     hardware: str
@@ -70,7 +73,7 @@ class Inventory:
 
     def find(self, key: Key) -> list[Found]:
         """Return a planned run's records of today's numerics, whatever environment they come from."""
-        return [found for found in self.records.get(key, []) if found.numerics == NUMERICS]
+        return [found for found in self.records.get(key, []) if found.is_current]
 
     def state(self, key: Key) -> State:
         """Return where a planned run stands: an end outweighs an attempt, an attempt an earlier failure."""
@@ -180,7 +183,7 @@ def _describe(head: _Head, folder: Path) -> Found:
         task=identity.task,
         method=identity.method,
         label=identity.label,
-        numerics=identity.numerics,
+        is_current=identity.numerics == numerics_today(identity.planned.get("adapter")),
         status=head.status,
         cost=head.cost,
         hardware=head.provenance.hardware,

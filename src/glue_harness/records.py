@@ -27,7 +27,11 @@ from glue_harness.hardware import Environment
 
 SCHEMA_VERSION = 1
 NUMERICS = 1
-"""Bumped whenever a change of code moves numbers: runs before and after never share a folder."""
+ADAPTER_NUMERICS = {"edora": 1}
+"""Bumped whenever a change of code moves numbers: runs before and after never share a folder.
+
+Those of an adapter's package count on top, for the runs that use it: at 1 edora computes a layer at once.
+"""
 
 RECORD_NAME = "record.json"
 TRAINED = Path("adapter", "adapter_model.safetensors")
@@ -174,8 +178,14 @@ def identify(config: Config, environment: Environment, source_hash: str | None =
         seed=config.seed,
         planned=copy.deepcopy(_describe_plan(config, source_hash)),
         environment=environment,
-        numerics=NUMERICS,
+        numerics=numerics_today(config.method.adapter),
     )
+
+
+def numerics_today(adapter: dict[str, Any] | None) -> int:
+    """Return the numerics of a run that is made with this adapter by the code as it is."""
+    package = (adapter or {}).get("_target_", "").partition(".")[0]
+    return NUMERICS + ADAPTER_NUMERICS.get(package, 0)
 
 
 def hash_planned(planned: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from glue_harness.config import Config
 from glue_harness.content import fingerprint, run_splits
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.errors import InputError
+from glue_harness.hardware import keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
 from glue_harness.records import (
@@ -137,6 +138,7 @@ def _prepare(config: Config, identity: Identity) -> Prepared:
     """Load data and backbone and apply the method: all that can fail for its input does so here."""
     begin = time.perf_counter()
     _quieten_libraries()
+    keep_freed_memory()
     if identity.environment.threads is not None:
         torch.set_num_threads(identity.environment.threads)
     build_adapter(config.method)  # a wrong argument fails before anything is loaded

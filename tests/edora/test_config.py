@@ -80,4 +80,4 @@ def test_every_field_is_documented():
 
 
 def test_public_names():
-    assert edora.__all__ == ["EdoraConfig", "EdoraModel"]
+    assert edora.__all__ == ["EdoraConfig", "EdoraModel", "FactoredDoraConfig"]

@@ -182,7 +182,7 @@ def test_norm_keeps_its_digits_when_an_update_cancels_rows():
     basis_in = values[:, None] * right
     update = -(1 - 1e-4) * left
     wanted = (weight.double() + update.double() @ basis_in.double()).norm(dim=1)
-    found = compute_row_norm(split_rows(weight, basis_in), update)
+    found = compute_row_norm(split_rows(weight, basis_in), left, -(1 - 1e-4) * torch.eye(12))
     assert relative_error(found, wanted) < 2e-2
     naive = (
         weight.square().sum(1)

@@ -314,7 +314,7 @@ def test_copies_are_equal_and_independent(clone):
     twin.load_state_dict(state)
     layer = next(module for module in twin.modules() if isinstance(module, EdoraLayer))
     other = next(module for module in model.modules() if isinstance(module, EdoraLayer))
-    assert not torch.equal(layer.edora_residual["default"], other.edora_residual["default"])
+    assert not torch.equal(layer.edora_coordinates["default"], other.edora_coordinates["default"])
 
 
 def test_loading_base_weights_later_renews_the_norm():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from edora.frozen import FrozenLinear
 from glue_harness.acceleration import (
     ATTENTION,
-    FrozenLinear,
     PackedDropout,
     accelerate,
     attend,
@@ -117,37 +117,7 @@ def test_attention_drops_probabilities():
     torch.testing.assert_close(left[kept], whole[kept] / 0.9, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_frozen_weight_gives_autocasts_bits(bias):
-    linear = nn.Linear(48, 32, bias=bias).requires_grad_(False)
-    frozen = FrozenLinear(linear)
-    results = []
-    for module in (linear, frozen, frozen):
-        x = torch.linspace(-1, 1, 5 * 48).view(5, 48).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16):
-            y = module(x)
-        y.float().square().sum().backward()
-        results.append((y, x.grad))
-    for y, gradient in results[1:]:
-        assert torch.equal(y, results[0][0])
-        assert torch.equal(gradient, results[0][1])
-    assert torch.equal(frozen(x), linear(x))  # without autocast: float32
-    assert frozen.weight is linear.weight
-    assert frozen.weight.dtype == torch.float32
-
-
-def test_a_weight_that_changes_is_cast_again():
-    frozen = FrozenLinear(nn.Linear(4, 4, bias=False).requires_grad_(False))
-    x = torch.ones(1, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        frozen(x)
-        frozen.weight.fill_(2.0)  # a load writes in place
-        assert frozen(x).tolist() == [[8.0] * 4]
-        frozen.weight.data = torch.full((4, 4), 3.0)  # a merge may put another in its place
-        assert frozen(x).tolist() == [[12.0] * 4]
-
-
-@pytest.mark.parametrize("method", ["edora", "dora", "lora", "head_only", "full"])
+@pytest.mark.parametrize("method", ["edora", "dora", "dora_factored", "lora", "head_only", "full"])
 def test_frozen_weights_leave_logits_and_gradients_as_they_were(build_config, method):
     """No dropout and the attention left alone: every bit must be autocast's."""
     model = build_model(build_config, f"method={method}").eval()

@@ -32,7 +32,7 @@ def test_a_head_holds_what_the_record_does(tmp_path):
     assert found.folder == folder
     for name in ("status", "cost", "error", "attempts"):
         assert getattr(found, name) == getattr(record, name)
-    for name in ("model", "task", "method", "label", "numerics"):
+    for name in ("model", "task", "method", "label"):
         assert getattr(found, name) == getattr(record.identity, name)
     assert found.hardware == record.provenance.hardware
 

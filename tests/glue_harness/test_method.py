@@ -43,6 +43,7 @@ def closed_forms(architecture, rank):
         "lora": lora,
         "lora_qv": 2 * rank * (hidden + hidden),
         "dora": lora + outputs,
+        "dora_factored": lora + outputs,
         "edora": edora,
         "edora_random": edora,
         "lora_xs": len(sides) * rank**2,

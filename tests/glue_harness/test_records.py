@@ -8,7 +8,15 @@ import pytest
 from glue_harness.claims import claim
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
-from glue_harness.records import RECORD_NAME, identify, read_record, write_atomically, write_record
+from glue_harness.records import (
+    ADAPTER_NUMERICS,
+    NUMERICS,
+    RECORD_NAME,
+    identify,
+    read_record,
+    write_atomically,
+    write_record,
+)
 from glue_harness.run import record_failure
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)
@@ -82,6 +90,19 @@ def test_numerics_change_the_run_but_not_the_plan(build_config):
     bumped = identity.model_copy(update={"numerics": identity.numerics + 1})
     assert identity.config_hash != bumped.config_hash
     assert identity.cell_hash == bumped.cell_hash
+
+
+def test_an_adapter_package_s_numerics_touch_the_runs_that_use_it_alone(build_config, monkeypatch):
+    methods = ("edora", "lora_xs", "dora_factored", "lora", "dora", "full")
+    before = {method: identity_of(build_config(f"method={method}")).numerics for method in methods}
+    monkeypatch.setitem(ADAPTER_NUMERICS, "edora", ADAPTER_NUMERICS["edora"] + 1)
+    after = {method: identity_of(build_config(f"method={method}")).numerics for method in methods}
+    assert {method for method in methods if after[method] != before[method]} == {
+        "edora",
+        "lora_xs",
+        "dora_factored",
+    }
+    assert before["full"] == before["lora"] == NUMERICS
 
 
 def test_an_option_added_later_leaves_earlier_hashes_alone(build_config):

@@ -115,7 +115,7 @@ def test_a_sweeps_inputs_are_checked_before_it_starts(overrides, message):
         check_inputs([one_cell(*overrides).config])
 
 
-ADAPTERS = ["lora_xs", "lora_qv", "edora_random", "magnitude_only", "vera", "ia3"]
+ADAPTERS = ["dora_factored", "lora_xs", "lora_qv", "edora_random", "magnitude_only", "vera", "ia3"]
 
 
 @pytest.mark.parametrize("method", [*ADAPTERS, "head_only"])
