@@ -58,7 +58,7 @@ params: setup  ## count what every method trains, without weights or network; MO
 	@$(PYTHON) -m glue_harness.params $(if $(MODEL),model=$(call commas,$(MODEL))) \
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
-bench: setup  ## time and weigh the methods side by side, half an hour on a machine that does nothing else
+bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
 
 test: setup  ## the tests, in minutes
