@@ -84,7 +84,7 @@ tune: setup  ## the same small search for every method -> conf/tuned/, results/t
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
 	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)
 
-bench: setup  ## time and weigh the methods side by side, half an hour on a machine that does nothing else
+bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
 
 test: setup  ## the tests, in minutes

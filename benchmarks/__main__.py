@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=", ".join(METHODS))
     parser.add_argument("--sizes", nargs="+", default=["32x128", "8x64"], help="rows x tokens")
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), help=", ".join(PRECISIONS))
-    parser.add_argument("--rounds", type=int, default=9, help="rounds to add to each setting")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds to add to each setting")
     parser.add_argument("--no-memory", action="store_true", help="leave the peaks as they are")
     parser.add_argument("--model", default="roberta_base_random", help="a name in conf/model")
     parser.add_argument("--out", default="results/bench", help="folder of layers.json and layers.md")

@@ -1,17 +1,19 @@
 """The product of an adapted layer as one autograd function: exact, and with few passes over activations.
 
 The forward pass adds the low-rank part to W x, since a weight that holds both, rounded to 16 bits, would lose
-small steps of R and m. The backward pass may use that weight, W' = (m / norm) (W + s B R A): where there are
-more tokens than it costs, it takes one product in the place of three passes over activations.
+small steps of R and m. The backward pass multiplies by that weight, W' = (m / norm) (W + s B R A), where
+tokens are enough to pay for composing it, and in parts where they are few.
 
 What EDoRA costs beyond the frozen layer, which takes 4 in out FLOPs a token, forward and backward together,
 and keeps no activation:
 
-| for each        | FLOPs                           | kept for backward, in values                  |
-| --------------- | ------------------------------- | --------------------------------------------- |
-| token, forward  | 2 r (in + out + r) + 2 out      | r for R's gradient; y for m's, which the next |
-| token, backward | 2 r out + 3 out                 | layer may keep anyway, as attention does      |
-| call            | 2 r in out + in out + 4 out r^2 | 2 out                                         |
+| for each              | FLOPs                           | kept for backward, in values            |
+| --------------------- | ------------------------------- | --------------------------------------- |
+| token, forward        | 2 r (in + out + r) + 2 out      | r for R's gradient; for m's y, which    |
+|                       |                                 | the next layer may keep anyway          |
+| token, backward       | 2 r out + 3 out                 |                                         |
+| call, if many tokens  | 2 r in out + in out + 4 out r^2 | 2 out                                   |
+| token, if few instead | 2 r (in + r) + out              |                                         |
 
 On the layers of roberta-base that it adapts, at r = 16, that is 2.3 % of the frozen layers' FLOPs a token; a
 call adds 0.2 % at 4,096 tokens. LoRA takes 6 r (in + out) a token, 4.9 %, and keeps in + r values.
