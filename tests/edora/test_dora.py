@@ -228,3 +228,15 @@ def test_no_matrix_of_the_weight_s_size_is_made():
         sizes.append(watch.largest)
     assert sizes[1] < 300 * 200 / 10
     assert sizes[0] >= 300 * 200
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_norm_has_room_in_sixteen_bits(dtype):
+    """The square of a row's norm of 400 is above what float16 holds."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (100 * torch.randn(20, 16, generator=generator)).to(dtype)
+    basis_in = torch.randn(3, 16, generator=generator).to(dtype)
+    basis_out = torch.randn(20, 3, generator=generator).to(dtype)
+    wanted = (weight.double() + 0.7 * basis_out.double() @ basis_in.double()).norm(dim=1)
+    found = compute_norm(weight, LowRank(basis_in, None, basis_out, 0.7))
+    assert relative_error(found, wanted) < 1e-5
