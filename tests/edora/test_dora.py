@@ -14,7 +14,7 @@ from edora import FactoredDoraConfig
 from edora.dora import FactoredDoraLinear, compute_norm
 from edora.forward import LowRank
 
-from .tiny_models import make_batch, make_roberta, relative_error
+from .tiny_models import LargestOutput, make_batch, make_roberta, relative_error
 
 TARGETS = ["query", "value", "attention.output.dense", "output.dense"]
 
@@ -208,17 +208,6 @@ def test_the_norm_keeps_its_digits_when_an_update_cancels_rows():
 
 
 def test_no_matrix_of_the_weight_s_size_is_made():
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class LargestOutput(TorchDispatchMode):
-        largest = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and not function.is_view:
-                self.largest = max(self.largest, result.numel())
-            return result
-
     base = nn.Sequential()
     base.add_module("linear", nn.Linear(200, 300))
     sizes = []
