@@ -22,11 +22,11 @@ FEW_DIGITS = 1e-2
 
 @dataclass
 class FactoredDoraConfig(LoraConfig):
-    """Configure PEFT's DoRA, computed without a matrix of the weight's size; use_dora is always on.
+    """Configure PEFT's DoRA, with the norm taken from its factors and a layer computed at once.
 
     Only the arithmetic differs from LoraConfig(use_dora=True): parameters, their start, merged weights and
     checkpoints are PEFT's DoRA's, and a checkpoint loads as that. nn.Linear and Conv1D are computed so, other
-    layers as PEFT does it.
+    layers as PEFT does it. use_dora is always on.
 
     Source: DoRA (arXiv 2402.09353), section 4.
     """
@@ -121,11 +121,12 @@ def compute_norm(weight: Tensor, update: LowRank) -> Tensor:
 
     ||row||^2 = ||W||^2 + <s B, 2 W A^T + s B A A^T>, and from the row itself where that has lost its digits.
 
-    Shapes: weight (out, in); returns (out,), in the type of A.
+    Shapes: weight (out, in); returns (out,), in float32 at least, so that squares have room.
     """
-    basis_in, _, basis_out, scaling = update
+    wide = torch.promote_types(update.basis_in.dtype, torch.float32)
+    basis_in, basis_out, scaling = update.basis_in.to(wide), update.basis_out.to(wide), update.scaling
     with forbid_autocast(weight.device):
-        weight = weight.to(basis_in.dtype)
+        weight = weight.to(wide)
         own = torch.linalg.vector_norm(weight, dim=1).square()  # (out,)
         crossed = weight @ basis_in.T  # (out, r)
         crossed.addmm_(basis_out, basis_in @ basis_in.T, beta=2, alpha=scaling)

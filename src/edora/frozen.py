@@ -15,7 +15,7 @@ class FrozenLinear(nn.Linear):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        self._kept: tuple[object, Tensor] | None = None
+        self._kept: tuple[object, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute x W^T + b, shapes (..., in) and (..., out)."""
@@ -25,8 +25,11 @@ class FrozenLinear(nn.Linear):
         return F.linear(x, self.cast_weight(torch.get_autocast_dtype(device)), self.bias)
 
     def cast_weight(self, dtype: torch.dtype) -> Tensor:
-        """Return the weight (out, in) in another type; it is cast again when its values have changed."""
+        """Return the weight (out, in) in another type; cast again when it was replaced or changed in place.
+
+        A change in place through `.data` is not seen. The weight is held, so that no other gets its address.
+        """
         version = (self.weight.data_ptr(), self.weight._version, dtype)
         if self._kept is None or self._kept[0] != version:
-            self._kept = (version, self.weight.detach().to(dtype))
-        return self._kept[1]
+            self._kept = (version, self.weight.data, self.weight.detach().to(dtype))
+        return self._kept[2]

@@ -22,7 +22,9 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
 
     Per adapter: edora_core R (r, r) and edora_magnitude m (out,) train; edora_A (r, in) and edora_B (out, r)
     are frozen and saved; the norm's constants are not saved, but made again whenever W or A is loaded. All
-    are float32, whatever the weight's type. Of several active adapters the effects W' - W add up.
+    are float32, whatever the weight's type (R and m not with autocast_adapter_dtype=False). W is taken to
+    stay as it is: after a change in place call refresh_constants. Of several active adapters the effects
+    W' - W add up.
 
     Source: EDoRA (arXiv 2501.12067), section 3; DoRA (arXiv 2402.09353), section 4.3 for the detached norm.
     """

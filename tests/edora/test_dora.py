@@ -14,7 +14,7 @@ from edora import FactoredDoraConfig
 from edora.dora import FactoredDoraLinear, compute_norm
 from edora.forward import LowRank
 
-from .tiny_models import make_batch, make_roberta, relative_error
+from .tiny_models import LargestOutput, make_batch, make_roberta, relative_error
 
 TARGETS = ["query", "value", "attention.output.dense", "output.dense"]
 
@@ -208,17 +208,6 @@ def test_the_norm_keeps_its_digits_when_an_update_cancels_rows():
 
 
 def test_no_matrix_of_the_weight_s_size_is_made():
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class LargestOutput(TorchDispatchMode):
-        largest = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and not function.is_view:
-                self.largest = max(self.largest, result.numel())
-            return result
-
     base = nn.Sequential()
     base.add_module("linear", nn.Linear(200, 300))
     sizes = []
@@ -228,3 +217,15 @@ def test_no_matrix_of_the_weight_s_size_is_made():
         sizes.append(watch.largest)
     assert sizes[1] < 300 * 200 / 10
     assert sizes[0] >= 300 * 200
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_norm_has_room_in_sixteen_bits(dtype):
+    """The square of a row's norm of 400 is above what float16 holds."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (100 * torch.randn(20, 16, generator=generator)).to(dtype)
+    basis_in = torch.randn(3, 16, generator=generator).to(dtype)
+    basis_out = torch.randn(20, 3, generator=generator).to(dtype)
+    wanted = (weight.double() + 0.7 * basis_out.double() @ basis_in.double()).norm(dim=1)
+    found = compute_norm(weight, LowRank(basis_in, None, basis_out, 0.7))
+    assert relative_error(found, wanted) < 1e-5

@@ -3,6 +3,7 @@
 import torch
 from peft import get_peft_model
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from edora import EdoraConfig
@@ -21,6 +22,18 @@ class TwoLayers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.narrow(torch.tanh(self.wide(torch.tanh(self.square(x)))))
+
+
+class LargestOutput(TorchDispatchMode):
+    """Record how many values the largest tensor has that is made inside the context."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not function.is_view:
+            self.largest = max(self.largest, result.numel())
+        return result
 
 
 def make_layer(out_features: int, in_features: int, bias: bool = True, **choices):

@@ -16,7 +16,7 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("seed=-1", "seed=-1: allowed is 0 to 4294967295"),
         ("task=colla", "task=colla: allowed is one of cola, mnli, mrpc, "),
         ("model=bert", "model=bert: allowed is one of deberta_v2_xxlarge, "),
-        ("method=lorra", "method=lorra: allowed is one of dora, edora, "),
+        ("method=lorra", "method=lorra: allowed is one of dora, dora_factored, edora, "),
         ("trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: accelerated, "),
         ("+trainer.lerning_rate=1", "trainer.lerning_rate: there is no such key; known: accelerated, "),
         ("sed=1", "sed: there is no such key; known: "),
