@@ -67,7 +67,7 @@ class FactoredDoraLinear(lora.Linear):
         )  # (r, in), (out, r), (out,)
         update = LowRank(lora_a, None, lora_b, self.scaling[adapter_name])
         magnitude = Magnitude(held, compute_norm(self._orient(base_layer.weight), update))
-        weight = self._orient(get_weight(base_layer, dtype))  # (out, in)
+        weight = self._orient(get_weight(base_layer, x, dtype))  # (out, in)
         return adapt_linear(x, weight, base_layer.bias, update, magnitude, dtype)
 
     def _orient(self, weight: Tensor) -> Tensor:

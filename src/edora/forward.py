@@ -1,26 +1,28 @@
 """The product of an adapted layer as one autograd function: exact, and with few passes over activations.
 
-The forward pass adds the low-rank part to W x, since a weight that holds both, rounded to 16 bits, would lose
-small steps of R and m. The backward pass multiplies by that weight, W' = (m / norm) (W + s B R A), where
-tokens are enough to pay for composing it, and in parts where they are few.
+Where tokens are enough to pay for it, a layer multiplies by the weight that holds everything,
+W' = (m / norm) (W + s B R A), and in parts where they are few. Under autocast W' is composed from the float32
+weight and rounded once, which errs less than parts that are rounded one by one.
 
 What EDoRA costs beyond the frozen layer, which takes 4 in out FLOPs a token, forward and backward together,
 and keeps no activation:
 
-| for each              | FLOPs                           | kept for backward, in values            |
-| --------------------- | ------------------------------- | --------------------------------------- |
-| token, forward        | 2 r (in + out + r) + 2 out      | r for R's gradient; for m's y, which    |
-|                       |                                 | the next layer may keep anyway          |
-| token, backward       | 2 r (out + r) + 3 out           |                                         |
-| call                  | 4 out r^2                       | 2 out                                   |
-| call, if many tokens  | 2 r in out + in out + 2 out r^2 |                                         |
-| token, if few instead | 2 r (in + r) + out              |                                         |
+| for each                 | FLOPs                           | kept for backward, in values         |
+| ------------------------ | ------------------------------- | ------------------------------------ |
+| token, forward           | 2 r in                          | r for R's gradient; for m's y, which |
+|                          |                                 | the next layer may keep anyway       |
+| token, backward          | 2 r (out + r) + 3 out           |                                      |
+| call                     | 4 out r^2                       | 2 out                                |
+| call, for each W'        | 2 r in out + in out + 2 out r^2 |                                      |
+| token, forward in parts  | 2 r (out + r) + 2 out           |                                      |
+| token, backward in parts | 2 r (in + r) + out              |                                      |
 
-A value has 4 bytes, or 2 under bf16. Activations pass through memory, in values a token: forward in + 4 out,
-backward 5 out, with few tokens 2 in + 2 out more; W, with many, 4 in out a call.
+A value has 4 bytes, or 2 under bf16. Through memory pass, in values a token: forward in, and in parts 4 out;
+backward 5 out, and in parts 2 in + 2 out; a W' passes 4 in out a call.
 
-On the layers of roberta-base that it adapts, at r = 16, that is 2.3 % of the frozen layers' FLOPs a token; a
-call adds 0.2 % at 4,096 tokens. LoRA takes 6 r (in + out) a token, 4.9 %, and keeps in + r values.
+On roberta-base's adapted layers, at r = 16, a token costs 1.7 % of the frozen layers' FLOPs,
+and 3.4 % in parts; to compose W' twice adds 0.4 % at 4,096 tokens. LoRA takes 6 r (in + out) a token, 4.9 %,
+and keeps in + r values.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +34,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from edora.frozen import FrozenLinear
+from edora.product import AdaptedWeight, is_worth_composing, rescale
 
 TILE = 1024
 """Tokens that a CPU sums up at a time, so that a product of activations is still in its cache."""
@@ -78,10 +81,13 @@ def find_product_dtype(base_layer: Any, x: Tensor) -> torch.dtype | None:
     return x.dtype if x.dtype == base_layer.weight.dtype else None
 
 
-def get_weight(base_layer: Any, dtype: torch.dtype) -> Tensor:
-    """Get a frozen weight as the layer stores it: in `dtype` already if the layer keeps it so."""
-    keeps_cast = isinstance(base_layer, FrozenLinear) and base_layer.weight.dtype != dtype
-    return base_layer.cast_weight(dtype) if keeps_cast else base_layer.weight
+def get_weight(base_layer: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Get a frozen weight as it is stored; for a product in parts as the layer keeps it in `dtype`."""
+    weight: Tensor = base_layer.weight
+    if not isinstance(base_layer, FrozenLinear) or weight.dtype == dtype:
+        return weight
+    composes = is_worth_composing(x.numel() // weight.shape[1], weight.shape, dtype)
+    return weight if composes else base_layer.cast_weight(dtype)
 
 
 def adapt_linear(
@@ -104,7 +110,8 @@ def adapt_linear(
     factors = update or (None, None, None, 1.0)
     if magnitude is not None and not torch.is_grad_enabled():
         magnitude = Magnitude(magnitude.wanted.detach(), magnitude.norm)  # so that nothing is kept for m
-    return _AdaptedLinear.apply(x, weight, bias, *(magnitude or (None, None)), *factors, dtype)
+    with forbid_autocast(x.device):
+        return _AdaptedLinear.apply(x, weight, bias, *(magnitude or (None, None)), *factors, dtype)
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -126,20 +133,23 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         _, _, _, trains_magnitude, _, trains_in, trains_core, trains_out, *_ = ctx.needs_input_grad
         rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (tokens, in)
-        weight = weight.to(dtype)
+        composes = is_worth_composing(len(rows), weight.shape, dtype)
+        weight = weight if composes else weight.to(dtype)
         scale = None if wanted is None or norm is None else wanted / norm  # (out,)
         ctx.keeps_z = trains_magnitude and not _is_recoverable(scale, dtype)
         y = rows.new_empty(*x.shape[:-1], len(weight))  # no view: others may change it
-        flat, p = y.view(-1, len(weight)), None  # (tokens, out)
-        z = torch.mm(rows, weight.T, out=torch.empty_like(flat) if ctx.keeps_z else flat)
-        if basis_in is not None and basis_out is not None:
-            p = torch.mm(rows, basis_in.to(dtype).T)  # (tokens, r)
-            q = p if core is None else p @ core.to(dtype).T
-            z.addmm_(q, basis_out.to(dtype).T, alpha=scaling)
-        if scale is not None:
-            _rescale(z, scale, bias, out=flat)
-        elif bias is not None:
-            z += bias.to(dtype)
+        flat = y.view(-1, len(weight))  # (tokens, out)
+        z = torch.empty_like(flat) if ctx.keeps_z else flat
+        adapted = AdaptedWeight(weight, scale, basis_in, core, basis_out, scaling)
+        composes = composes and not ctx.keeps_z
+        p = None
+        if basis_in is not None and (trains_core or trains_out or not composes):
+            p = rows @ basis_in.to(dtype).T  # (tokens, r)
+        if composes:
+            adapted.multiply(rows, bias, out=flat)
+        else:
+            adapted.multiply_parts(rows, p, out=z)
+            rescale(z, scale, bias, out=flat)
         ctx.scaling, ctx.shape = scaling, x.shape
         ctx.save_for_backward(
             weight,
@@ -168,20 +178,20 @@ class _AdaptedLinear(torch.autograd.Function):
             ctx.needs_input_grad
         )
         dy = dy.reshape(-1, dy.shape[-1])  # (tokens, out)
-        parts = _Parts(weight, scale, basis_in, core, basis_out, ctx.scaling)
+        adapted = AdaptedWeight(weight, scale, basis_in, core, basis_out, ctx.scaling)
         dq: Any = None
         dx = d_in = d_core = d_out = d_wanted = None
         if basis_out is not None:
-            dq = dy @ parts.scale_rows(basis_out).to(dy.dtype)  # (tokens, r)
+            dq = dy @ adapted.scale_rows(basis_out).to(dy.dtype)  # (tokens, r)
         if trains_x:
-            dx = parts.multiply_back(dy, dq).view(ctx.shape)
+            dx = adapted.multiply_back(dy, dq).view(ctx.shape)
         if trains_in:
             d_in = (dq if core is None else dq @ core.to(dq.dtype)).T @ rows * ctx.scaling  # (r, in)
         if trains_core:
             d_core = dq.T @ p * ctx.scaling  # (r, r)
         if trains_out:
             d_out = dy.T @ (p if core is None else p @ core.to(p.dtype).T) * ctx.scaling  # (out, r)
-            d_out = parts.scale_rows(d_out)
+            d_out = adapted.scale_rows(d_out)
         if trains_magnitude:
             d_scale = _sum_products(dy, kept.view_as(dy), None if ctx.keeps_z else bias)  # (out,)
             d_wanted = (d_scale if ctx.keeps_z else d_scale / scale) / norm
@@ -189,62 +199,11 @@ class _AdaptedLinear(torch.autograd.Function):
         return dx, None, d_bias, d_wanted, None, d_in, d_core, d_out, None, None
 
 
-class _Parts(NamedTuple):
-    """What W' = scale (W + s B R A) consists of, as far as there is any."""
-
-    weight: Tensor
-    scale: Tensor | None
-    basis_in: Tensor | None
-    core: Tensor | None
-    basis_out: Tensor | None
-    scaling: float
-
-    def scale_rows(self, rows: Tensor) -> Tensor:
-        """Scale each of the rows, (out, any)."""
-        return rows if self.scale is None else rows * self.scale.unsqueeze(1)
-
-    def multiply_back(self, dy: Tensor, dq: Tensor | None) -> Tensor:
-        """Compute dx = dy W', shape (tokens, in); dq, if there is an update, is dy times the scaled B."""
-        (tokens, outputs), inputs = dy.shape, self.weight.shape[1]
-        if tokens * (3 * outputs + 2 * inputs) > 4 * outputs * inputs:  # values that pass through memory
-            return dy @ self.compose().to(dy.dtype)
-        dz = dy if self.scale is None else _rescale(dy, self.scale, None, out=torch.empty_like(dy))
-        dx = dz @ self.weight
-        if dq is not None and self.basis_in is not None:
-            dp = dq if self.core is None else dq @ self.core.to(dq.dtype)  # (tokens, r)
-            dx.addmm_(dp, self.basis_in.to(dp.dtype), alpha=self.scaling)
-        return dx
-
-    def compose(self) -> Tensor:
-        """Compute W', shape (out, in), in a type that holds small updates."""
-        wide = torch.promote_types(self.weight.dtype, torch.float32)
-        composed = self.weight.to(wide, copy=True)
-        if self.scale is not None:
-            composed.mul_(self.scale.unsqueeze(1))
-        if self.basis_in is not None and self.basis_out is not None:
-            through = self.scale_rows(self.basis_out).to(wide)  # (out, r)
-            through = through if self.core is None else through @ self.core.to(wide)
-            composed.addmm_(through, self.basis_in.to(wide), alpha=self.scaling)
-        return composed
-
-
 def _is_recoverable(scale: Tensor | None, dtype: torch.dtype) -> bool:
     """Say whether z = (y - b) / scale keeps its digits in `dtype`; no on a GPU, which would have to wait."""
     if scale is None or scale.device.type != "cpu":
         return False
     return bool(scale.abs().min() > torch.finfo(dtype).eps ** (1 / 3))
-
-
-def _rescale(z: Tensor, scale: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
-    """Compute scale * z + b, where `out` may be z.
-
-    On a CPU products of mixed types take four times as long; 16 bits hold z + (scale - 1) z + b with scale's
-    digits, unless it is below 1 / 2.
-    """
-    if z.dtype != scale.dtype and z.device.type == "cpu" and scale.min() >= 0.5:
-        torch.addcmul(z, z, (scale - 1).to(z.dtype), out=out)
-        return out if bias is None else out.add_(bias.to(z.dtype))
-    return torch.mul(z, scale, out=out) if bias is None else torch.addcmul(bias, z, scale, out=out)
 
 
 def _sum_products(dy: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:

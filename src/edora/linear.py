@@ -57,7 +57,7 @@ class Linear(EdoraLayer):
             update = LowRank(*factors, self.scaling[adapter_name])
         if adapter_name in self.edora_magnitude:
             magnitude = Magnitude(self.edora_magnitude[adapter_name], self._compute_norm(adapter_name))
-        weight = get_weight(self.base_layer, dtype)
+        weight = get_weight(self.base_layer, x, dtype)
         weight = weight.T if self.fan_in_fan_out else weight  # (out, in)
         return adapt_linear(x, weight, self.bias, update, magnitude, dtype)
 

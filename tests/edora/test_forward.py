@@ -152,6 +152,32 @@ def test_sixteen_bits_hold_a_magnitude_of_any_size(dtype, size):
     assert relative_error(x.grad, 2 * size**2 * z @ weight.double()) < 2e-2
 
 
+def test_a_weight_rounded_once_errs_less_than_parts(monkeypatch):
+    """In bf16, and a step of R that changes W by a thousandth, below W x's last bit, shows whole on average."""
+    generator = torch.Generator().manual_seed(4)
+    x, weight, basis_in, core, basis_out = (
+        torch.randn(shape, generator=generator) for shape in ((1500, 64), (64, 64), (4, 64), (4, 4), (64, 4))
+    )
+    x = x.to(torch.bfloat16)
+    step = basis_out @ core @ basis_in
+    scaling = 1e-3 * (weight.norm() / step.norm()).item()
+    before, after = (x.double() @ (weight + s * step).T.double() for s in (0.0, scaling))
+    errors, slopes = [], []
+    for composes in (True, False):
+        monkeypatch.setattr(forward, "is_worth_composing", lambda *_, composes=composes: composes)
+        found = [
+            adapt_linear(
+                x, weight, None, LowRank(basis_in, core, basis_out, s), None, torch.bfloat16
+            ).double()
+            for s in (0.0, scaling)
+        ]
+        errors.append(relative_error(found[1], after))
+        slopes.append(((found[1] - found[0]) * (after - before)).sum() / (after - before).square().sum())
+    assert errors[0] < 0.95 * errors[1]
+    assert abs(slopes[0] - 1) < 0.15
+    assert slopes[1] < 0.8
+
+
 def test_evaluation_keeps_nothing_for_the_magnitude():
     parts = draw_parts(torch.float32)
     parts["magnitude"][0] = 0.0  # would have z kept beside y
