@@ -10,7 +10,7 @@ SRC = Path(__file__).parents[1] / "src"
 # From the ground up. Rooms on one line may import those on the lines above, never each other's superiors.
 ROOMS = [
     "errors",
-    "config progress miniature claims",
+    "config progress miniature claims processes",
     "tracking",
     "seeding content hardware",
     "tsv records",

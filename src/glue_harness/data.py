@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,9 @@ class EpochBatches(torch.utils.data.Sampler[list[int]]):
     An epoch's order is a permutation from (seed, epoch). With `buckets`, windows of `BUCKET_BATCHES` global
     batches are sorted by length and the batches shuffled, so a batch holds rows of similar length while a row
     moves at most a window from its drawn place before the shuffle. A short batch always comes last.
+
+    A global batch is cut into shares of at most `device_batch_size` rows, as equal as they can be; where
+    there are fewer rows than shares, some are empty.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class EpochBatches(torch.utils.data.Sampler[list[int]]):
     def __len__(self) -> int:
         per_step = self.device_batch_size * self.processes
         whole, rest = divmod(len(self.lengths), self.batch_size)
-        return whole * (self.batch_size // per_step) + -(-rest // per_step)
+        return whole * -(-self.batch_size // per_step) + -(-rest // per_step)
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.global_batches():
@@ -121,6 +124,23 @@ class EpochBatches(torch.utils.data.Sampler[list[int]]):
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         short = [batches.pop()] if len(batches[-1]) < self.batch_size else []
         return [batches[i] for i in generator.permutation(len(batches))] + short
+
+
+@dataclass(frozen=True)
+class ShareCollator:
+    """Pads a process's share of a batch. For an empty share a row stands in, without its label.
+
+    The process so takes part in the forward and backward pass as the others wait for it to, and adds nothing.
+    """
+
+    pad: Callable[[list[dict[str, object]]], MutableMapping[str, torch.Tensor]]
+    stand_in: dict[str, object]
+
+    def __call__(self, rows: list[dict[str, object]]) -> MutableMapping[str, torch.Tensor]:
+        """Return the rows as tensors; `labels` has as many rows as there are, 0 for an empty share."""
+        batch = self.pad(rows or [self.stand_in])
+        batch["labels"] = batch["labels"][: len(rows)]  # (rows,)
+        return batch
 
 
 class EpochLoader(torch.utils.data.DataLoader):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glue_harness.config import Trainer
 from glue_harness.errors import InputError
+from glue_harness.processes import count_processes
 
 GPU_POLL_SECONDS = 1.0
 GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
@@ -41,16 +42,13 @@ class Environment(BaseModel):
 def resolve_environment(trainer: Trainer) -> Environment:
     """Return the device type, precision, threads and processes a run gets here.
 
-    On CPU a run has one thread: the number of threads changes bits, and several runs fill the cores.
+    On CPU a process has one thread: the number of threads changes bits, and several runs fill the cores.
 
     Raises:
-        InputError: bf16 is demanded of hardware that does not have it, or several processes share a run.
+        InputError: bf16 is demanded of hardware that does not have it, or who shares the run is not told.
     """
     import torch
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise InputError(f"WORLD_SIZE={processes}: allowed is 1: a run is one process")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = trainer.precision
     if precision == "auto":
@@ -58,7 +56,10 @@ def resolve_environment(trainer: Trainer) -> Environment:
     elif precision == "bf16" and not has_bf16(device):
         raise InputError(f"trainer.precision=bf16: this {device} has no bf16; allowed is fp32 or auto")
     return Environment(
-        device=device, precision=precision, threads=1 if device == "cpu" else None, processes=processes
+        device=device,
+        precision=precision,
+        threads=1 if device == "cpu" else None,
+        processes=count_processes(),
     )
 
 

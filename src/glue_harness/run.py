@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import os
 import shutil
 import time
 import traceback
@@ -30,6 +32,7 @@ from glue_harness.errors import InputError
 from glue_harness.hardware import keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
+from glue_harness.processes import agree, hear_failure, is_first, join, leave, tell_failure
 from glue_harness.records import (
     Cost,
     Identity,
@@ -74,24 +77,42 @@ class Prepared:
 def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
     """Bring the run to its end, unless it has ended well or another process is at it.
 
-    A failure is recorded with its traceback. Input that cannot be used is not: nothing has begun.
+    A failure is recorded with its traceback. Input that cannot be used is not: nothing has begun. Of several
+    processes that share the run, the first owns and records it; in the others a failure is raised.
 
     Raises:
         InputError: naming field, value and what is allowed; nothing has been written.
     """
+    join(identity.environment.device)
+    try:
+        ending = _run_joined(config, identity, show_progress)
+    except Exception:
+        tell_failure(traceback.format_exc())
+        raise
+    if ending.state != Status.FAILED:
+        leave()
+    return ending
+
+
+def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Ending:
     folder = Path(config.runs_dir) / identity.folder
-    if (ended := _find_ending(folder)) is not None:
+    if (ended := agree(lambda: _find_ending(folder))) is not None:
         return ended
     try:
         prepared = _prepare(config, identity)
     except InputError:
         raise
     except Exception:
+        if not is_first():
+            raise
         return record_failure(config, identity, traceback.format_exc())
-    with claim(folder) as ours:
-        if not ours:
-            return Ending("busy", f"{folder} is being run by another process")
-        return _find_ending(folder) or _attempt(config, identity, prepared, folder, show_progress)
+    with claim(folder) if is_first() else contextlib.nullcontext(True) as ours:
+        busy = None if ours else Ending("busy", f"{folder} is being run by another process")
+        if (ended := agree(lambda: busy or _find_ending(folder))) is not None:
+            return ended
+        if is_first():
+            return _attempt(config, identity, prepared, folder, show_progress)
+        return _take_part(config, identity, prepared, folder)
 
 
 def check_inputs(configs: Sequence[Config]) -> None:
@@ -141,6 +162,7 @@ def _prepare(config: Config, identity: Identity) -> Prepared:
     keep_freed_memory()
     if identity.environment.threads is not None:
         torch.set_num_threads(identity.environment.threads)
+        os.environ["OMP_NUM_THREADS"] = "1"  # unset, accelerate takes every core under torchrun
     build_adapter(config.method)  # a wrong argument fails before anything is loaded
     tokenizer = load_tokenizer(config.model)
     names = run_splits(config.task, config.data.holdout)
@@ -169,11 +191,18 @@ def _attempt(
     try:
         record = _train(config, begun, prepared, folder, show_progress)
     except Exception:
-        record = begun.model_copy(update={"error": traceback.format_exc()})
+        record = begun.model_copy(update={"error": hear_failure() or traceback.format_exc()})
     write_record(record, folder)
     if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return _describe(record, folder)
+
+
+def _take_part(config: Config, identity: Identity, prepared: Prepared, folder: Path) -> Ending:
+    """Train beside the process that owns the run and writes everything down."""
+    model, train, dev, tokenizer = prepared.model, prepared.train, prepared.dev, prepared.tokenizer
+    outcome = fit(model, train, dev, config, tokenizer, identity, folder, show_progress=False)
+    return Ending(Status.COMPLETE if outcome.diverged is None else Status.DIVERGED, str(folder))
 
 
 def _train(
@@ -240,4 +269,4 @@ def _quieten_libraries() -> None:
     """Leave the screen to the run's own bar: what a library merely remarks is not the user's business."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|accelerate")

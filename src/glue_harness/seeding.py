@@ -7,9 +7,13 @@ import numpy as np
 STREAMS = ("head", "adapter", "dropout", "holdout")
 
 
-def derive_seed(seed: int, stream: str) -> int:
-    """Return the 32-bit seed of one of `STREAMS` for a run's `seed`; streams and seeds are independent."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS.index(stream),))
+def derive_seed(seed: int, stream: str, process: int = 0) -> int:
+    """Return the 32-bit seed of one of `STREAMS` for a run's `seed`; streams and seeds are independent.
+
+    So are the processes that share a run; the first draws what a process alone would.
+    """
+    key = (STREAMS.index(stream), process) if process else (STREAMS.index(stream),)
+    sequence = np.random.SeedSequence(seed, spawn_key=key)
     return int(sequence.generate_state(1, np.uint32)[0])
 
 

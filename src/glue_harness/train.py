@@ -18,6 +18,7 @@ from glue_harness.config import resolve
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.grid import Cell, build_cell
+from glue_harness.processes import is_first
 from glue_harness.records import Status
 from glue_harness.sweep import order_stages
 
@@ -40,8 +41,9 @@ def launch(composed: DictConfig) -> tuple[str, str]:
         from glue_harness.run import run_once
 
         state, message = run_once(cell.config, cell.identity, show_progress=True)
-        _track(cell, state)
-    print(f"{state}: {message}", file=sys.stderr)
+        if is_first():
+            _track(cell, state)
+            print(f"{state}: {message}", file=sys.stderr)
     if state in ("failed", "diverged", "busy"):
         sys.exit(1)
     return state, message

@@ -24,11 +24,12 @@ from glue_harness.acceleration import accelerate
 from glue_harness.callbacks import ProgressBar, ProgressFile, Stopwatch
 from glue_harness.config import Config
 from glue_harness.config import Trainer as Settings
-from glue_harness.data import EpochBatches, EpochLoader, TokenisedSplit
+from glue_harness.data import EpochBatches, EpochLoader, ShareCollator, TokenisedSplit
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
 from glue_harness.logits import logits_files, read_epochs
 from glue_harness.method import parameter_groups
+from glue_harness.processes import agree, is_first, process_rank, share_buffers
 from glue_harness.records import Epoch, Identity, logits_path
 from glue_harness.seeding import derive_seed
 
@@ -63,21 +64,24 @@ def fit(
     """Train `model`, going on from the last checkpoint in `folder`, and evaluate it after every epoch.
 
     Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order. A loss or
-    logits that are infinite or NaN end the training. The checkpoints are the caller's to drop.
+    logits that are infinite or NaN end the training. The checkpoints are the caller's to drop. Of several
+    processes the first alone writes logits and returns their scores.
     """
     trainer = build_trainer(model, train, dev, config, tokenizer, identity.environment, folder)
-    trainer.add_callback(ProgressFile(identity, folder))
+    if is_first():
+        trainer.add_callback(ProgressFile(identity, folder))
     if show_progress:
         trainer.add_callback(ProgressBar(config))
-    checkpoint = _last_checkpoint(folder)
-    _drop_logits_after(checkpoint, folder)
+    checkpoint = agree(lambda: _last_checkpoint(folder))
+    if is_first():
+        _drop_logits_after(checkpoint, folder)
     diverged = None
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except DivergedError as error:
         diverged = str(error)
     return Outcome(
-        epochs=read_epochs(folder, dev, config, trainer.state.log_history),
+        epochs=read_epochs(folder, dev, config, trainer.state.log_history) if is_first() else [],
         diverged=diverged,
         train_seconds=trainer.stopwatch.train_seconds,
         eval_seconds=trainer.stopwatch.eval_seconds,
@@ -118,7 +122,7 @@ def build_trainer(
         device_batch_size=micro,
         seed=config.seed,
         buckets=settings.length_buckets,
-        process=int(os.environ.get("RANK", "0")),
+        process=process_rank(),
         processes=environment.processes,
     )
     by_length = np.argsort(dev.lengths, kind="stable")  # (rows,): dev is evaluated from short to long
@@ -142,6 +146,7 @@ def build_trainer(
         compute_loss_func=sum_loss,
         optimizers=(build_optimizer(model, config), None),
     )
+    share_buffers(model)  # now that they are on this process's device
     trainer.batches = batches
     trainer.compute_metrics = _logits_writer(folder, by_length, trainer)
     trainer.remove_callback(PrinterCallback)
@@ -155,18 +160,8 @@ def build_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
 
 
 def micro_batch_size(config: Config, environment: Environment) -> int:
-    """Return how many rows a process takes at once.
-
-    Raises:
-        InputError: the global batch cannot be cut evenly.
-    """
-    total, processes = config.trainer.batch_size, environment.processes
-    micro = config.trainer.device_batch_size or total // processes
-    if micro < 1 or total % (micro * processes):
-        raise InputError(
-            f"trainer.batch_size={total}: allowed is a multiple of {micro} rows x {processes} processes"
-        )
-    return micro
+    """Return how many rows a process takes at once, at most: its share of the global batch, if left open."""
+    return config.trainer.device_batch_size or math.ceil(config.trainer.batch_size / environment.processes)
 
 
 def training_arguments(
@@ -174,7 +169,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """Translate the configuration into transformers' arguments; steps are optimiser steps."""
     settings = config.trainer
-    accumulation = settings.batch_size // (micro * environment.processes)
+    accumulation = math.ceil(settings.batch_size / (micro * environment.processes))
     steps = settings.max_steps or math.ceil(batches_per_epoch / accumulation) * settings.epochs
     return TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),
@@ -196,10 +191,21 @@ def training_arguments(
         restore_callback_states_from_checkpoint=True,
         label_names=["labels"],
         remove_unused_columns=False,
-        seed=derive_seed(config.seed, "dropout"),
+        seed=derive_seed(config.seed, "dropout", process_rank()),
+        ddp_find_unused_parameters=_keep_buckets(environment),
+        ddp_broadcast_buffers=False,  # none changes in training: see share_buffers
         disable_tqdm=True,
         report_to="none",
     )
+
+
+def _keep_buckets(environment: Environment) -> bool:
+    """Say whether DistributedDataParallel must look for unused parameters, though there are none.
+
+    Otherwise it lays its buckets out anew after the first step, of a resumed run as well. Where a gradient
+    lies decides in which order more than two processes' are added, so a resume would end in other bits.
+    """
+    return environment.processes > 2
 
 
 def count_warmup_steps(settings: Settings, steps: int) -> int:
@@ -213,9 +219,10 @@ def sum_loss(
     """Return the batch's share of the mean loss over a whole accumulated batch: sum / rows in it.
 
     Trainer believes that an encoder's own loss is scaled for accumulation, which it is not; with this loss
-    1x8 and 2x4 give the same gradient.
+    1x8 and 2x4 give the same gradient, as do processes with unequal shares. A row without a label only stands
+    in for an empty share, and adds nothing.
     """
-    logits = outputs["logits"].float()  # (rows, outputs)
+    logits = outputs["logits"].float()[: len(labels)]  # (rows, outputs)
     if labels.is_floating_point():
         loss = F.mse_loss(logits.squeeze(1), labels.float(), reduction="sum")
     else:
@@ -243,34 +250,52 @@ class GlueTrainer(transformers.Trainer):
         return EpochLoader(
             self.train_dataset,
             batch_sampler=self.batches,
-            collate_fn=self.data_collator,
+            collate_fn=ShareCollator(self.data_collator, stand_in=self.train_dataset[0]),
             pin_memory=self.args.dataloader_pin_memory,
         )
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Return the next optimiser step's micro-batches, and how many rows they are over all processes."""
+        batches, rows = super().get_batch_samples(*args, **kwargs)
+        assert rows is not None  # they are counted for a loss function such as ours
+        self.stopwatch.examples_seen += int(rows)
+        return batches, rows
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Train on one micro-batch.
+        """Train on one micro-batch and return its loss over all processes, so that all of them stop or none.
 
         Raises:
-            DivergedError: its loss is infinite or NaN.
+            DivergedError: the loss is infinite or NaN.
         """
-        self.stopwatch.examples_seen += len(inputs["labels"])
         loss = super().training_step(model, inputs, *args, **kwargs)
+        loss = self.accelerator.reduce(loss, reduction="mean")
         if not torch.isfinite(loss):
             raise DivergedError(f"loss is {loss.item()} at step {self.state.global_step + 1}")
         return loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint beside its place, then put it there whole and drop the one before."""
+        """Write a checkpoint beside its place, then put it there whole and drop the one before.
+
+        Each process adds the state of its own generators; the first does the rest.
+        """
         final = Path(str(self.args.output_dir))
         partial = final.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self.args.output_dir = str(partial)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(final)
+        self.accelerator.wait_for_everyone()
+        if is_first():
+            self._put_in_place(partial, final)
+
+    @staticmethod
+    def _put_in_place(partial: Path, final: Path) -> None:
         for file in (path for path in partial.rglob("*") if path.is_file()):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -295,8 +320,9 @@ def _logits_writer(
         logits = np.empty_like(evaluation.predictions, dtype=np.float32)
         logits[by_length] = evaluation.predictions  # (rows, outputs)
         path = logits_path(folder, epoch)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, logits)
+        if is_first():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, logits)
         return {}
 
     return write

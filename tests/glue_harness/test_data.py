@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
+from transformers import DataCollatorWithPadding
 
 from glue_harness.backbone import load_tokenizer
-from glue_harness.data import EpochBatches, tokenise
+from glue_harness.data import EpochBatches, ShareCollator, tokenise
 from glue_harness.sources import load_split
 
 
@@ -53,7 +56,7 @@ def test_seeds_and_epochs_have_orders_of_their_own():
     assert len(orders) == 9
 
 
-@pytest.mark.parametrize(("micro", "processes"), [(8, 1), (4, 2), (8, 4), (16, 2)])
+@pytest.mark.parametrize(("micro", "processes"), [(8, 1), (4, 2), (8, 4), (16, 2), (5, 1), (5, 3), (1, 40)])
 def test_layout_cuts_the_same_global_batches(micro, processes):
     whole = [sorted(batch) for batch in batches()]
     parts = [
@@ -61,9 +64,22 @@ def test_layout_cuts_the_same_global_batches(micro, processes):
     ]
     assert len({len(part) for part in parts}) == 1
     assert len(parts[0]) == len(batches(device_batch_size=micro, processes=processes))
-    steps = 32 // (micro * processes)
+    steps = math.ceil(32 / (micro * processes))
     seen = [
         sorted(row for part in parts for batch in part[i * steps : (i + 1) * steps] for row in batch)
         for i in range(len(whole))
     ]
     assert seen == whole
+    assert max(len(batch) for part in parts for batch in part) <= micro
+
+
+def test_a_share_without_rows_is_a_row_without_its_label(build_config):
+    config = build_config("task=rte")
+    tokenizer = load_tokenizer(config.model)
+    split = tokenise(load_split(config.data, config.task, "train"), config.task, tokenizer, 64)
+    collate = ShareCollator(DataCollatorWithPadding(tokenizer), stand_in=split[0])
+    empty, two = collate([]), collate([split[1], split[2]])
+    assert empty["labels"].shape == (0,)
+    assert empty["input_ids"][0].tolist() == list(split[0]["input_ids"])
+    assert two["labels"].tolist() == [split.labels[1], split.labels[2]]
+    assert len(two["input_ids"]) == 2

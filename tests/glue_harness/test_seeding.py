@@ -7,8 +7,13 @@ from glue_harness.seeding import STREAMS, derive_seed, epoch_generator
 
 def test_streams_and_seeds_are_all_different():
     derived = [derive_seed(seed, stream) for seed in range(50) for stream in STREAMS]
+    derived += [derive_seed(seed, "dropout", process) for seed in range(50) for process in range(1, 8)]
     assert len(set(derived)) == len(derived)
     assert all(0 <= value < 2**32 for value in derived)
+
+
+def test_the_first_process_draws_what_a_process_alone_does():
+    assert derive_seed(3, "dropout", process=0) == derive_seed(3, "dropout")
 
 
 def test_seed_zero_is_a_seed_like_any_other():

@@ -66,7 +66,7 @@ def first_gradient_norm(config, folder, rows):
 def test_gradient_does_not_depend_on_how_the_batch_is_split(build_config, tmp_path, task):
     """Left to itself, Trainer doubles it at 2x4: it takes the encoders' loss for one that is scaled already."""
     norms = {}
-    for micro in (8, 4, 3):
+    for micro in (8, 4, 5, 3):
         rows = 8 if micro != 3 else 6
         config = build_config(
             f"task={task}",
@@ -78,6 +78,7 @@ def test_gradient_does_not_depend_on_how_the_batch_is_split(build_config, tmp_pa
         )
         norms[micro] = first_gradient_norm(config, tmp_path / str(micro), rows)
     assert norms[4] == pytest.approx(norms[8], rel=1e-5)
+    assert norms[5] == pytest.approx(norms[8], rel=1e-5)
     whole = build_config(f"task={task}", "trainer.batch_size=6", "trainer.max_steps=1", *NO_DROPOUT)
     whole.trainer.max_grad_norm = 1e6
     assert norms[3] == pytest.approx(first_gradient_norm(whole, tmp_path / "whole", 6), rel=1e-5)
@@ -177,12 +178,37 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(build_config, tmp_path)
     assert outcome.epochs == []
 
 
-def test_a_batch_that_cannot_be_cut_is_refused(build_config):
-    config = build_config("trainer.batch_size=10", "trainer.device_batch_size=4")
-    with pytest.raises(
-        InputError, match=r"trainer\.batch_size=10: allowed is a multiple of 4 rows x 1 processes"
-    ):
-        micro_batch_size(config, CPU)
+def test_an_empty_share_adds_nothing_to_the_loss_and_has_a_gradient():
+    logits = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    for labels in (torch.empty(0, dtype=torch.long), torch.empty(0)):
+        outputs = {"logits": logits if labels.dtype == torch.long else logits[:, :1]}
+        loss = sum_loss(outputs, labels, torch.tensor(3.0))
+        assert loss.item() == 0
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("batch", "device_batch", "processes", "micro", "accumulation"),
+    [
+        (32, None, 1, 32, 1),
+        (32, 8, 2, 8, 2),
+        (10, 4, 1, 4, 3),
+        (10, None, 4, 3, 1),
+        (10, 3, 2, 3, 2),
+        (2, None, 4, 1, 1),
+    ],
+)
+def test_any_batch_can_be_cut(build_config, batch, device_batch, processes, micro, accumulation):
+    config = build_config(
+        f"trainer.batch_size={batch}", f"trainer.device_batch_size={device_batch or 'null'}"
+    )
+    layout = CPU.model_copy(update={"processes": processes})
+    assert micro_batch_size(config, layout) == micro
+    assert (
+        training_arguments(config, layout, 8, micro, Path("unused")).gradient_accumulation_steps
+        == accumulation
+    )
 
 
 def test_bf16_is_demanded_only_of_hardware_that_has_it(build_config, monkeypatch):

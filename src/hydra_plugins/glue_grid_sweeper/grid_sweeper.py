@@ -61,9 +61,11 @@ class GridSweeper(Sweeper):
         from glue_harness import console
         from glue_harness.inventory import LEFT, State
         from glue_harness.launchers import run_to_the_end, split_evenly
+        from glue_harness.processes import refuse_sweep
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import order_stages, plan
 
+        refuse_sweep()
         planned = plan(arguments)
         inventory = planned.take_inventory()
         todo = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
