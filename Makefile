@@ -20,7 +20,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
-	wandb-sync bench test test-all lint clean
+	wandb-sync bench bench-runs test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -86,6 +86,9 @@ wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W
 
 bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
+
+bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT
+	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

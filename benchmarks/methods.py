@@ -88,8 +88,12 @@ class Trainee:
             self.model(**self.inputs)
 
 
-def build_trainees(names: Sequence[str], setting: Setting, model: str) -> dict[str, Trainee]:
-    """Build every method's model in one process; frozen weights are held once.
+def build_trainees(
+    names: Sequence[str], setting: Setting, model: str, rank: int = RANK, layers: int | None = None
+) -> dict[str, Trainee]:
+    """Build every method's model in one process, with as many layers as the model has or is given.
+
+    Frozen weights are held once.
 
     Raises:
         InputError: a method or model that does not exist.
@@ -97,7 +101,7 @@ def build_trainees(names: Sequence[str], setting: Setting, model: str) -> dict[s
     trainees: dict[str, Trainee] = {}
     shared: PreTrainedModel | None = None
     for name in names:
-        config = _configure(name, model)
+        config = _configure(name, model, rank, layers)
         backbone = load_backbone(config.model, config.task, config.seed)
         if not config.method.train_backbone:
             shared = shared or backbone
@@ -106,14 +110,19 @@ def build_trainees(names: Sequence[str], setting: Setting, model: str) -> dict[s
     return trainees
 
 
-def _configure(name: str, model: str) -> Config:
+def _configure(name: str, model: str, rank: int, layers: int | None) -> Config:
     """Compose conf/ as a run does; without dropout, which would only make the floor slower."""
     overrides = [f"model={model}", "data=miniature", "task=rte", f"method={CONFIGURED_AS.get(name, name)}"]
-    overrides += [f"rank={RANK}", "trainer=fast"]
+    overrides += [f"rank={rank}", "trainer=fast"]
     overrides += [f"model.architecture.{part}_dropout_prob=0.0" for part in ("hidden", "attention_probs")]
     if name in RANDOM_BASES:
         overrides.append("method.adapter.bases=random")
     (cell,) = plan(overrides).cells
+    if layers is not None:
+        chosen = cell.config.model
+        adapted = chosen.adapted_layers // chosen.architecture["num_hidden_layers"] * layers
+        deeper = [f"model.architecture.num_hidden_layers={layers}", f"model.adapted_layers={adapted}"]
+        (cell,) = plan([*overrides, *deeper]).cells
     return cell.config
 
 

@@ -75,9 +75,9 @@ def render(results: Results) -> str:
             rows[f"{METHODS[name]} over {METHODS[other]}"] = [
                 _show_ratio(s["rounds"], quantity, name, other) for s in settings.values()
             ]
-        parts.append(_lay_out(TITLES[quantity], list(settings), rows))
+        parts.append(lay_out(TITLES[quantity], list(settings), rows))
     peaks = {METHODS[name]: [_show_peak(s, name) for s in settings.values()] for name in METHODS}
-    parts.append(_lay_out("Peak memory of training, MiB", list(settings), peaks))
+    parts.append(lay_out("Peak memory of training, MiB", list(settings), peaks))
     return "\n".join([*parts, *_explain(results)]) + "\n"
 
 
@@ -104,20 +104,18 @@ def _show_peak(setting: dict[str, Any], name: str) -> str:
     return "--" if peak is None else f"{peak / MEBIBYTE:,.0f}"
 
 
-def _lay_out(title: str, header: list[str], rows: dict[str, list[str]]) -> str:
+def lay_out(title: str, header: list[str], rows: dict[str, list[str]]) -> str:
+    """Lay a table out in Markdown."""
     lines = [[title, *header], ["---", *["---:"] * len(header)]]
     lines += [[name, *cells] for name, cells in rows.items()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _explain(results: Results) -> list[str]:
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     rounds = "; ".join(
         f"{name}: {len(s['rounds'])} ({s['disturbed_rounds']} disturbed ones left out)"
         for name, s in results["settings"].items()
     )
-    commit = (machine["commit"] or "unknown")[:7] + "-dirty" * bool(machine["dirty"])
     return [
         "A cell is the median over rounds of a method's time over the floor's in the same round, and its "
         "median time; the last two rows set one method's time against another's.\n",
@@ -125,7 +123,15 @@ def _explain(results: Results) -> list[str]:
         "methods have here. Longhand: EDoRA as published, with a dense (out, in) product and a second pass "
         "through W. bf16 is autocast. Dropout is off; bases are random. A setting is rows x tokens.\n",
         f"Rounds: {rounds}.\n",
-        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB; Python {machine['python']}, {versions}; "
-        f"commit {commit}.",
+        f"Machine: {show_machine(results['machine'])}",
     ]
+
+
+def show_machine(machine: dict[str, Any]) -> str:
+    """Name in one sentence what measured."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    commit = (machine["commit"] or "unknown")[:7] + "-dirty" * bool(machine["dirty"])
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB; Python {machine['python']}, {versions}; commit {commit}."
+    )

@@ -99,7 +99,7 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
     if (ended := agree(lambda: _find_ending(folder))) is not None:
         return ended
     try:
-        prepared = _prepare(config, identity)
+        prepared = prepare(config, identity)
     except InputError:
         raise
     except Exception:
@@ -155,7 +155,7 @@ def _describe(record: RunRecord, folder: Path) -> Ending:
     return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
 
 
-def _prepare(config: Config, identity: Identity) -> Prepared:
+def prepare(config: Config, identity: Identity) -> Prepared:
     """Load data and backbone and apply the method: all that can fail for its input does so here."""
     begin = time.perf_counter()
     _quieten_libraries()
