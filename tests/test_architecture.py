@@ -13,7 +13,7 @@ ROOMS = [
     "config progress miniature claims",
     "tracking",
     "seeding content hardware",
-    "tsv records",
+    "tsv records tokens",
     "sources data inventory acceleration",
     "grid metrics",
     "logits backbone",

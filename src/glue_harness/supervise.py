@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -97,6 +98,7 @@ def _run_in_child(config: Config, identity: Identity, sender: Connection) -> Non
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
     from glue_harness.run import run_once
 
+    gc.freeze()  # else collections look through all that the fork server imported: half a second a run
     try:
         with contextlib.suppress(OSError):  # a folder that cannot be written is run_once's to report
             _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
