@@ -115,8 +115,13 @@ def _record_death(config: Config, identity: Identity, exitcode: int | None) -> t
     if code in (-signal.SIGINT, -signal.SIGTERM):
         return "interrupted", f"{Path(config.runs_dir) / identity.folder} goes on from its last checkpoint"
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    hint = "; out of memory is the usual reason" if code == -signal.SIGKILL else ""
-    return _record(config, identity, f"the run's process died ({cause}{hint})")
+    died = f"the run's process died ({cause})"
+    if code == -signal.SIGKILL:
+        died = (
+            f"the run's process died ({cause}; out of memory is the usual reason): if it was, lower "
+            "trainer.device_batch_size, the global batch stays"
+        )
+    return _record(config, identity, died)
 
 
 def _record(config: Config, identity: Identity, error: str) -> tuple[str, str]:
