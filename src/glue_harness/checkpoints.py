@@ -1,4 +1,4 @@
-"""A run's checkpoints on disk: put there whole, sealed, and never gone on from if they are not what was sealed.
+"""A run's checkpoints on disk: put there whole and sealed, and gone on from only if they are what was sealed.
 
 A seal is a file of SHA-256 sums, of all that a run goes on from: the checkpoint's files and the dev logits of
 the epochs before it.
@@ -18,7 +18,7 @@ SEAL_NAME = "seal.json"
 
 
 def put_in_place(partial: Path, folder: Path) -> None:
-    """Seal the checkpoint that was written below `partial` and have it take the place of a run's earlier ones."""
+    """Seal the checkpoint that was written below `partial`, and have it take the place of earlier ones."""
     (written,) = partial.iterdir()
     seal = {"checkpoint": _sum_files(written), "logits": _sum_files(folder / "logits")}
     (written / SEAL_NAME).write_text(json.dumps(seal, indent=1))

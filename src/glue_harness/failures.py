@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -16,11 +17,11 @@ from glue_harness.trainer import micro_batch_size
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 2**16
-"""A disk with less than this left is full: what failed there may not say so itself, as torch's writer does not."""
+"""A disk with less than this left is full, though what failed there may not say so: see torch's writer."""
 
 
 def describe_failure(error: Exception, config: Config, environment: Environment, folder: Path) -> str:
-    """Return the traceback of what ended a run's attempt, and as its last line what it means if that is known."""
+    """Return the traceback of what ended a run's attempt; its last line says what that means, if known."""
     text = "".join(traceback.format_exception(error))
     if _is_out_of_memory(error):
         rows = micro_batch_size(config, environment)
@@ -43,7 +44,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
-    told = any(isinstance(link, OSError) and link.errno in FULL for link in _chain(error))
+    told = any(
+        (isinstance(link, OSError) and link.errno in FULL) or os.strerror(errno.ENOSPC) in str(link)
+        for link in _chain(error)  # safetensors and tokenizers raise a bare Exception
+    )
     return told or shutil.disk_usage(folder).free < SPARE_BYTES
 
 

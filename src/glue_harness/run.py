@@ -172,9 +172,9 @@ def _attempt(
     try:
         record = _train(config, begun, prepared, folder, show_progress)
     except Exception as error:
-        drop_partial(folder)
         why = describe_failure(error, config, identity.environment, folder)
         record = begun.model_copy(update={"error": why})
+        drop_partial(folder)  # which makes space for the record
     write_record(record, folder)
     if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
