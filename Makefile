@@ -20,7 +20,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
-	wandb-sync bench bench-runs test test-all lint clean
+	wandb-sync bench bench-runs stress test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -89,6 +89,9 @@ bench: setup  ## time and weigh the methods side by side, 25 minutes on a machin
 
 bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))
+
+stress: setup  ## kill a run twenty times at random and compare bits with an undisturbed one, in fp32 and bf16
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -s -m "slow or not slow" tests/glue_harness/test_kill_storms.py
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

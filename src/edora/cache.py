@@ -1,8 +1,8 @@
 """Tensors on disk, by the name of what they were computed from; a file each, safe with many processes.
 
-The folder is $EDORA_CACHE, else edora/ in $XDG_CACHE_HOME or ~/.cache. It holds nothing that cannot be
-computed again, and may be deleted at any time. A file is a SHA-256 of its name and content, followed by that
-content in the format of safetensors.
+The folder is $EDORA_CACHE, else edora/ in $XDG_CACHE_HOME or ~/.cache; EDORA_CACHE=off has none. It holds
+nothing that cannot be computed again, and may be deleted at any time. A file is a SHA-256 of its name and
+content, followed by that content in the format of safetensors.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 CHECKSUM_BYTES = 32
+OFF = "off"
+"""The value of EDORA_CACHE that has nothing read and nothing written."""
 
 
 def find_folder() -> Path:
@@ -29,13 +31,16 @@ def find_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edora"
 
 
-def read_tensors(key: str) -> dict[str, Tensor] | None:
+def read_tensors(key: str, kind: str = "svd") -> dict[str, Tensor] | None:
     """Read what was written under this key: None if there is nothing, or if it cannot be trusted.
 
-    A file whose checksum does not fit its name and content is damaged: it is removed, with a warning.
+    Keys of one kind have a folder of their own. A file whose checksum does not fit its name and content is
+    damaged: it is removed, with a warning.
     """
+    if _is_off():
+        return None
     try:
-        path = _find_file(key)
+        path = _find_file(key, kind)
         data = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -50,15 +55,17 @@ def read_tensors(key: str) -> dict[str, Tensor] | None:
     return None
 
 
-def write_tensors(key: str, tensors: dict[str, Tensor]) -> None:
+def write_tensors(key: str, tensors: dict[str, Tensor], kind: str = "svd") -> None:
     """Write contiguous tensors under a key; a full or unwritable folder costs a warning, never the run.
 
     Written beside its place, synced and moved, so that no process ever reads half a file.
     """
+    if _is_off():
+        return
     content = save(tensors)
     partial = None
     try:
-        path = _find_file(key)
+        path = _find_file(key, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         with open(partial, "xb") as file:
@@ -73,8 +80,12 @@ def write_tensors(key: str, tensors: dict[str, Tensor]) -> None:
             _remove(partial)
 
 
-def _find_file(key: str) -> Path:
-    return find_folder() / "svd" / f"{key}.tensors"
+def _is_off() -> bool:
+    return os.environ.get("EDORA_CACHE") == OFF
+
+
+def _find_file(key: str, kind: str) -> Path:
+    return find_folder() / kind / f"{key}.tensors"
 
 
 def _compute_checksum(key: str, content: bytes) -> bytes:

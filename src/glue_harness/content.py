@@ -25,8 +25,8 @@ def fingerprint(rows: Mapping[str, Sequence[Any]], task: Task) -> str:
     `rows` maps a column to its values: a `Dataset` as well as a plain dictionary.
     """
     digest = hashlib.sha256()
-    columns = [rows[name] for name in task.text_columns]
-    for *texts, label in zip(*columns, rows["label"], strict=True):
+    columns = [rows[name][:] for name in (*task.text_columns, "label")]  # of a Dataset, all rows at once
+    for *texts, label in zip(*columns, strict=True):
         shown = "" if label == UNLABELLED else task.labels[label] if task.labels else f"{label:.3f}"
         digest.update("\x1f".join([*texts, shown]).encode() + b"\x1e")
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from glue_harness.config import Task
 from glue_harness.seeding import epoch_generator
+from glue_harness.tokens import Tokens, tokenise_texts
 
 if TYPE_CHECKING:  # planning a sweep needs no transformers
     from transformers import PreTrainedTokenizerBase
@@ -21,31 +22,34 @@ BUCKET_BATCHES = 32
 
 @dataclass(frozen=True)
 class TokenisedSplit(torch.utils.data.Dataset):
-    """Tokenised rows, as `transformers.Trainer` takes them; `encodings` maps model inputs to lists of ids.
+    """Tokenised rows, as `transformers.Trainer` takes them.
 
     `parts` names slices of the rows that are scored apart too.
     """
 
-    encodings: Mapping[str, Sequence[Sequence[int]]]
+    tokens: Tokens
     labels: Sequence[int] | Sequence[float]
-    truncated_rows: int
     parts: Mapping[str, slice] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> dict[str, object]:
-        return {name: ids[row] for name, ids in self.encodings.items()} | {"labels": self.labels[row]}
+        return self.tokens.row(row) | {"labels": self.labels[row]}
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, special tokens included: (rows,)."""
-        return np.array([len(ids) for ids in self.encodings["input_ids"]])
+        return np.diff(self.tokens.bounds)
+
+    @property
+    def truncated_rows(self) -> int:
+        """How many rows were cut short."""
+        return self.tokens.truncated_rows
 
     def select(self, rows: Sequence[int]) -> TokenisedSplit:
         """Return the given rows, in the given order, which no longer has parts."""
-        encodings = {name: [ids[row] for row in rows] for name, ids in self.encodings.items()}
-        return TokenisedSplit(encodings, [self.labels[row] for row in rows], self.truncated_rows)
+        return TokenisedSplit(self.tokens.select(rows), [self.labels[row] for row in rows])
 
 
 def tokenise(
@@ -55,15 +59,9 @@ def tokenise(
     max_length: int,
     parts: Mapping[str, slice] | None = None,
 ) -> TokenisedSplit:
-    """Tokenise a split's sentences or pairs to at most `max_length` tokens, counting the rows cut short."""
-    columns = [list(dataset[name]) for name in task.text_columns]
-    encodings = dict(tokenizer(*columns, truncation=True, max_length=max_length))
-    full = [row for row, ids in enumerate(encodings["input_ids"]) if len(ids) == max_length]
-    truncated = 0
-    if full:
-        whole = tokenizer(*([column[row] for row in full] for column in columns), verbose=False)
-        truncated = sum(len(ids) > max_length for ids in whole["input_ids"])
-    return TokenisedSplit(encodings, list(dataset["label"]), truncated, parts or {})
+    """Tokenise a split's sentences or pairs to at most `max_length` tokens, or find them tokenised."""
+    columns = [dataset[name][:] for name in task.text_columns]
+    return TokenisedSplit(tokenise_texts(columns, tokenizer, max_length), dataset["label"][:], parts or {})
 
 
 class EpochBatches(torch.utils.data.Sampler[list[int]]):

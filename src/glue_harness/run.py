@@ -24,11 +24,13 @@ from transformers import PreTrainedTokenizerBase
 
 from glue_harness import hardware
 from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, weights_sha256
+from glue_harness.checkpoints import CHECKPOINTS, drop_partial, sync
 from glue_harness.claims import begin_attempt, claim, count_attempts
 from glue_harness.config import Config
 from glue_harness.content import fingerprint, run_splits
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.errors import InputError
+from glue_harness.failures import describe_failure
 from glue_harness.hardware import keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
@@ -48,7 +50,7 @@ from glue_harness.records import (
 )
 from glue_harness.sources import divide, load_split
 from glue_harness.staging import start_from_source
-from glue_harness.trainer import CHECKPOINTS, Outcome, fit
+from glue_harness.trainer import Outcome, fit
 
 CODE_VERSION = code_version()
 """Commit and dirty flag of the code as it was imported: the tree may change while a sweep runs."""
@@ -147,6 +149,7 @@ def _find_ending(folder: Path) -> Ending | None:
     record = read_record(folder)
     if record is None or record.status is Status.FAILED:
         return None
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # whoever wrote the record may have died since
     return Ending("skipped", f"{folder} is {record.status}; nothing to do")
 
 
@@ -190,8 +193,10 @@ def _attempt(
     begun = _begin_record(config, identity, begin_attempt(folder))
     try:
         record = _train(config, begun, prepared, folder, show_progress)
-    except Exception:
-        record = begun.model_copy(update={"error": hear_failure() or traceback.format_exc()})
+    except Exception as error:
+        why = hear_failure() or describe_failure(error, config, identity.environment, folder)
+        record = begun.model_copy(update={"error": why})
+        drop_partial(folder)  # which makes space for the record
     write_record(record, folder)
     if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -214,6 +219,7 @@ def _train(
     outcome = fit(model, train, dev, config, tokenizer, begun.identity, folder, show_progress)
     if isinstance(model, PeftModel) and outcome.diverged is None:
         model.save_pretrained(str(folder / "adapter"))
+        sync(folder / "adapter")
     known = {"data_sha256": prepared.data_sha256, "weights_sha256": weights_sha256(config.model)}
     return begun.model_copy(
         update={

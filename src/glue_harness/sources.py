@@ -145,10 +145,11 @@ def _map_labels(dataset: Dataset, task: Task, path: Path) -> Dataset:
     if unknown:
         raise InputError(f"{path}: label {unknown[0]} is unknown; allowed is {', '.join(task.labels)}")
     ids = {UNLABELLED: UNLABELLED} | {i: task.labels.index(name) for i, name in enumerate(names)}
-    for row, label in enumerate(dataset["label"]):
+    found = dataset["label"][:]
+    for row, label in enumerate(found):
         if label not in ids:
             raise InputError(f"{path}: row {row}: label {label}; allowed is 0 to {len(names) - 1}")
-    labels = [ids[label] for label in dataset["label"]]
+    labels = [ids[label] for label in found]
     return dataset.remove_columns("label").add_column("label", labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -97,6 +98,7 @@ def _run_in_child(config: Config, identity: Identity, sender: Connection) -> Non
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
     from glue_harness.run import run_once
 
+    gc.freeze()  # else collections look through all that the fork server imported: half a second a run
     try:
         with contextlib.suppress(OSError):  # a folder that cannot be written is run_once's to report
             _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
@@ -113,8 +115,13 @@ def _record_death(config: Config, identity: Identity, exitcode: int | None) -> t
     if code in (-signal.SIGINT, -signal.SIGTERM):
         return "interrupted", f"{Path(config.runs_dir) / identity.folder} goes on from its last checkpoint"
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    hint = "; out of memory is the usual reason" if code == -signal.SIGKILL else ""
-    return _record(config, identity, f"the run's process died ({cause}{hint})")
+    died = f"the run's process died ({cause})"
+    if code == -signal.SIGKILL:
+        died = (
+            f"the run's process died ({cause}; out of memory is the usual reason): if it was, lower "
+            "trainer.device_batch_size, the global batch stays"
+        )
+    return _record(config, identity, died)
 
 
 def _record(config: Config, identity: Identity, error: str) -> tuple[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,17 @@ from torch.nn import functional as F
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from glue_harness.acceleration import accelerate
 from glue_harness.callbacks import ProgressBar, ProgressFile, Stopwatch
+from glue_harness.checkpoints import (
+    CHECKPOINTS,
+    drop_partial,
+    find_checkpoint,
+    partial_folder,
+    put_in_place,
+)
 from glue_harness.config import Config
 from glue_harness.config import Trainer as Settings
 from glue_harness.data import EpochBatches, EpochLoader, ShareCollator, TokenisedSplit
@@ -33,11 +38,9 @@ from glue_harness.processes import agree, is_first, process_rank, share_buffers
 from glue_harness.records import Epoch, Identity, logits_path
 from glue_harness.seeding import derive_seed
 
-CHECKPOINTS = "checkpoints"
-
 
 class DivergedError(RuntimeError):
-    """The training loss is not finite; the message says at which step."""
+    """The training loss is not finite; the message says at which step and epoch."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def fit(
         trainer.add_callback(ProgressFile(identity, folder))
     if show_progress:
         trainer.add_callback(ProgressBar(config))
-    checkpoint = agree(lambda: _last_checkpoint(folder))
+    checkpoint = agree(lambda: find_checkpoint(folder))
     if is_first():
         _drop_logits_after(checkpoint, folder)
     diverged = None
@@ -87,11 +90,6 @@ def fit(
         eval_seconds=trainer.stopwatch.eval_seconds,
         examples_seen=trainer.stopwatch.examples_seen,
     )
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    checkpoints = folder / CHECKPOINTS
-    return get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
 
 
 def _drop_logits_after(checkpoint: str | None, folder: Path) -> None:
@@ -272,7 +270,8 @@ class GlueTrainer(transformers.Trainer):
         loss = super().training_step(model, inputs, *args, **kwargs)
         loss = self.accelerator.reduce(loss, reduction="mean")
         if not torch.isfinite(loss):
-            raise DivergedError(f"loss is {loss.item()} at step {self.state.global_step + 1}")
+            epoch = int(self.state.epoch or 0) + 1
+            raise DivergedError(f"loss is {loss.item()} at step {self.state.global_step + 1}, epoch {epoch}")
         return loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -281,31 +280,18 @@ class GlueTrainer(transformers.Trainer):
         Each process adds the state of its own generators; the first does the rest.
         """
         final = Path(str(self.args.output_dir))
-        partial = final.with_suffix(".partial")
+        folder = final.parent
         if is_first():
-            shutil.rmtree(partial, ignore_errors=True)
+            drop_partial(folder)
         self.accelerator.wait_for_everyone()
-        self.args.output_dir = str(partial)
+        self.args.output_dir = str(partial_folder(folder))
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.output_dir = str(final)
         self.accelerator.wait_for_everyone()
         if is_first():
-            self._put_in_place(partial, final)
-
-    @staticmethod
-    def _put_in_place(partial: Path, final: Path) -> None:
-        for file in (path for path in partial.rglob("*") if path.is_file()):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        before = list(final.glob("checkpoint-*"))
-        final.mkdir(parents=True, exist_ok=True)
-        for checkpoint in partial.iterdir():
-            checkpoint.replace(final / checkpoint.name)
-        for old in before:
-            shutil.rmtree(old)
-        shutil.rmtree(partial)
+            put_in_place(partial_folder(folder), folder)
 
 
 def _logits_writer(

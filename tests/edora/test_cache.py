@@ -40,6 +40,23 @@ def test_the_folder_is_the_user_s_choice_or_the_platform_s(monkeypatch, tmp_path
     assert cache.find_folder() == tmp_path / "home" / ".cache" / "edora"
 
 
+def test_off_means_that_nothing_is_kept(monkeypatch, tmp_path):
+    cache.write_tensors("key", TENSORS)
+    monkeypatch.setenv("EDORA_CACHE", cache.OFF)
+    monkeypatch.chdir(tmp_path)
+    before = list_files(tmp_path)
+    assert cache.read_tensors("key") is None
+    cache.write_tensors("other", TENSORS)
+    assert list_files(tmp_path) == before
+
+
+def test_kinds_have_folders_of_their_own(folder):
+    cache.write_tensors("key", TENSORS, "tokens")
+    assert cache.read_tensors("key") is None
+    assert is_equal(cache.read_tensors("key", "tokens"))
+    assert [path.parent.name for path in list_files(folder)] == ["tokens"]
+
+
 def test_what_was_written_comes_back_under_its_own_key_only(folder):
     assert cache.read_tensors("key") is None
     cache.write_tensors("key", TENSORS)

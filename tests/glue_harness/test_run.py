@@ -77,6 +77,7 @@ def test_a_diverged_run_keeps_its_epochs_and_blocks_no_table(tmp_path, spoil_wei
     ending = run_once(cell.config, cell.identity, show_progress=False)
     assert ending.state == Status.DIVERGED
     assert "loss is nan at step" in ending.message
+    assert f", epoch {epoch}" in ending.message
     record = cell.record()
     assert [scored.epoch for scored in record.epochs] == kept
     assert (record.cost.train_examples_per_second is None) == (not kept)

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import time
 
 import pytest
+
+from glue_harness.claims import is_claimed
 
 from .sweep_processes import (
     TINY,
@@ -29,6 +32,21 @@ def share_a_grid(arguments, runs_dir, launchers):
 
 def test_two_sweeps_at_once_share_a_grid_and_run_nothing_twice(tmp_path):
     share_a_grid([*TINY, "method=full,lora", "task=sst2", "seed=1,2"], tmp_path, ["basic", "basic"])
+
+
+def test_ctrl_c_ends_a_sweep_within_seconds_and_says_how_to_go_on(tmp_path):
+    grid = [*TINY, "trainer=fast", "trainer.epochs=1000", "method=full", "task=sst2", "seed=1,2"]
+    sweep = start_sweep(*grid, f"runs_dir={tmp_path}")
+    wait_for(lambda: is_training(tmp_path))
+    began = time.monotonic()
+    os.killpg(sweep.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+    code, errors = finish(sweep, seconds=60)
+    assert time.monotonic() - began < 15
+    assert code == 130, errors
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert "Traceback" not in errors
+    assert not find_records(tmp_path)  # an interrupted run has not failed
+    wait_for(lambda: not any(is_claimed(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
 
 
 @pytest.mark.slow
