@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(build_config, tmp_path)
     outcome = fit(
         model, train_split, dev, config, tokenizer, identify(config, CPU), tmp_path, show_progress=False
     )
-    assert outcome.diverged == "loss is nan at step 1"
+    assert outcome.diverged == "loss is nan at step 1, epoch 1"
     assert outcome.epochs == []
 
 
