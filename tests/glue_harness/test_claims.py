@@ -12,22 +12,22 @@ from glue_harness.claims import LOCK_NAME, begin_attempt, check_writable, claim,
 from glue_harness.errors import InputError
 
 
-def hold(folder, ready, release):
+def hold(folder, ready):
     with claim(folder) as ours:
         assert ours
         ready.set()
-        release.wait()
+        threading.Event().wait()  # until it is killed
 
 
 @pytest.fixture
 def owner(tmp_path):
     context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready, release))
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
     process.start()
     assert ready.wait(60)
     yield process
-    release.set()
+    process.kill()
     process.join()
 
 
