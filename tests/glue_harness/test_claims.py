@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,14 @@ def test_a_hundred_claims_under_constant_looking_are_all_granted(tmp_path):
         stop.set()
         for watcher in watchers:
             watcher.join()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line():
+    with (
+        pytest.raises(InputError, match="runs_dir: /proc/nowhere cannot be written"),
+        claim(Path("/proc/nowhere")),
+    ):
+        pass
 
 
 def test_looking_leaves_nothing_behind(tmp_path):

@@ -1,11 +1,8 @@
 import json
-import multiprocessing
 import os
-from pathlib import Path
 
 import pytest
 
-from glue_harness.claims import claim
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
 from glue_harness.records import (
@@ -163,35 +160,6 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_debris(tmp_path, monkey
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def _hold(folder, ready, release):
-    with claim(folder) as ours:
-        assert ours
-        ready.set()
-        release.wait()
-
-
-def test_two_processes_never_own_one_run_and_a_dead_owner_frees_it(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    owner = context.Process(target=_hold, args=(tmp_path, ready, release))
-    owner.start()
-    assert ready.wait(60)
-    with claim(tmp_path) as ours:
-        assert not ours
-    owner.kill()
-    owner.join()
-    with claim(tmp_path) as ours:
-        assert ours
-
-
-def test_a_folder_that_cannot_be_written_is_one_line():
-    with (
-        pytest.raises(InputError, match="runs_dir: /proc/nowhere cannot be written"),
-        claim(Path("/proc/nowhere")),
-    ):
-        pass
 
 
 def test_a_staged_run_has_no_identity_without_its_source(build_config):
