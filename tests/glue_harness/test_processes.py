@@ -146,7 +146,7 @@ def test_a_loss_of_nan_in_one_process_is_the_end_of_all_as_diverged(tmp_path):
     code, output = run(WORKER, str(tmp_path), "diverge")
     assert code == 0, output
     assert [(tmp_path / f"ending_{rank}").read_text() for rank in (0, 1)] == ["diverged", "diverged"]
-    assert read_record(run_folder(tmp_path)).error == "loss is nan at step 1"
+    assert read_record(run_folder(tmp_path)).error == "loss is nan at step 1, epoch 1"
 
 
 SECOND = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
