@@ -44,7 +44,7 @@ REPORTING = [
 ]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
-TRAINING_ONLY |= {"train"}
+TRAINING_ONLY |= {"train", "checkpoints", "failures"}
 HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}

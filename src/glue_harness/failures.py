@@ -48,7 +48,8 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
         (isinstance(link, OSError) and link.errno in FULL) or os.strerror(errno.ENOSPC) in str(link)
         for link in _chain(error)  # safetensors and tokenizers raise a bare Exception
     )
-    return told or shutil.disk_usage(folder).free < SPARE_BYTES
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return told or shutil.disk_usage(place).free < SPARE_BYTES
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

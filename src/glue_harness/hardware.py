@@ -98,6 +98,17 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def require_one_gpu(environment: Environment) -> None:
+    """Check that a run which is one process sees one GPU at most; transformers would use all it sees.
+
+    Raises:
+        InputError: several are visible.
+    """
+    count = count_gpus() if environment.device == "cuda" and environment.processes == 1 else 0
+    if count > 1:
+        raise InputError(f"{count} GPUs are visible; allowed is one a run: set CUDA_VISIBLE_DEVICES")
+
+
 @contextlib.contextmanager
 def take_gpu() -> Iterator[None]:
     """Have one GPU, which no other run of this machine has, for oneself while inside, if there are several.
@@ -115,11 +126,15 @@ def take_gpu() -> Iterator[None]:
 
 def _lock_gpu(name: str, kept: contextlib.ExitStack) -> bool:
     path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{name}.lock")
-    lock = kept.enter_context(path.open("w"))
+    if not path.exists():
+        path.touch()
+    lock = path.open("rb")  # enough to lock it, also for another user than the one who made it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         return False
+    kept.enter_context(lock)
     os.environ["CUDA_VISIBLE_DEVICES"] = name
     return True
 

@@ -91,10 +91,15 @@ def _take_own_gpu() -> None:
 
 
 def leave() -> None:
-    """Disconnect from the others at a run's end; a process that has failed just ends, and so ends them."""
+    """Wait for the others at a run's end and disconnect.
+
+    torchrun ends all processes as soon as one ends with an exit code of its own: one that has failed does not
+    wait, and the others must not end while the first still writes the record.
+    """
     if count_processes() > 1:
         import torch
 
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 

@@ -8,7 +8,6 @@ import datetime
 import os
 import shutil
 import time
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from glue_harness.failures import describe_failure
 from glue_harness.hardware import keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
-from glue_harness.processes import agree, hear_failure, is_first, join, leave, tell_failure
+from glue_harness.processes import agree, count_processes, hear_failure, is_first, join, leave, tell_failure
 from glue_harness.records import (
     Cost,
     Identity,
@@ -88,9 +87,12 @@ def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
     join(identity.environment.device)
     try:
         ending = _run_joined(config, identity, show_progress)
-    except Exception:
-        tell_failure(traceback.format_exc())
-        raise
+    except Exception as error:
+        heard, why = hear_failure(), _explain(error, config, identity)
+        tell_failure(why)
+        if isinstance(error, InputError) or count_processes() == 1 or not is_first():
+            raise
+        return record_failure(config, identity, heard or why)
     if ending.state != Status.FAILED:
         leave()
     return ending
@@ -104,10 +106,10 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
         prepared = prepare(config, identity)
     except InputError:
         raise
-    except Exception:
+    except Exception as error:
         if not is_first():
             raise
-        return record_failure(config, identity, traceback.format_exc())
+        return record_failure(config, identity, _explain(error, config, identity))
     with claim(folder) if is_first() else contextlib.nullcontext(True) as ours:
         busy = None if ours else Ending("busy", f"{folder} is being run by another process")
         if (ended := agree(lambda: busy or _find_ending(folder))) is not None:
@@ -145,6 +147,10 @@ def record_failure(config: Config, identity: Identity, error: str) -> Ending:
     return _describe(record, folder)
 
 
+def _explain(error: Exception, config: Config, identity: Identity) -> str:
+    return describe_failure(error, config, identity.environment, Path(config.runs_dir) / identity.folder)
+
+
 def _find_ending(folder: Path) -> Ending | None:
     record = read_record(folder)
     if record is None or record.status is Status.FAILED:
@@ -166,6 +172,7 @@ def prepare(config: Config, identity: Identity) -> Prepared:
     if identity.environment.threads is not None:
         torch.set_num_threads(identity.environment.threads)
         os.environ["OMP_NUM_THREADS"] = "1"  # unset, accelerate takes every core under torchrun
+    hardware.require_one_gpu(identity.environment)
     build_adapter(config.method)  # a wrong argument fails before anything is loaded
     tokenizer = load_tokenizer(config.model)
     names = run_splits(config.task, config.data.holdout)
@@ -194,7 +201,7 @@ def _attempt(
     try:
         record = _train(config, begun, prepared, folder, show_progress)
     except Exception as error:
-        why = hear_failure() or describe_failure(error, config, identity.environment, folder)
+        why = hear_failure() or _explain(error, config, identity)
         record = begun.model_copy(update={"error": why})
         drop_partial(folder)  # which makes space for the record
     write_record(record, folder)

@@ -30,7 +30,6 @@ from glue_harness.checkpoints import (
 from glue_harness.config import Config
 from glue_harness.config import Trainer as Settings
 from glue_harness.data import EpochBatches, EpochLoader, ShareCollator, TokenisedSplit
-from glue_harness.errors import InputError
 from glue_harness.hardware import Environment
 from glue_harness.logits import logits_files, read_epochs
 from glue_harness.method import parameter_groups
@@ -40,7 +39,7 @@ from glue_harness.seeding import derive_seed
 
 
 class DivergedError(RuntimeError):
-    """The training loss is not finite; the message says at which step and epoch."""
+    """The training loss or the dev logits are not finite; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,6 @@ def build_trainer(
     )
     by_length = np.argsort(dev.lengths, kind="stable")  # (rows,): dev is evaluated from short to long
     arguments = training_arguments(config, environment, len(batches), micro, folder)
-    if arguments.n_gpu > 1:
-        raise InputError(
-            f"{arguments.n_gpu} GPUs are visible; allowed is one a run: set CUDA_VISIBLE_DEVICES"
-        )
     if settings.accelerated:
         accelerate(model, environment)
     trainer = GlueTrainer(

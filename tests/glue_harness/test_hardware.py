@@ -1,8 +1,15 @@
+import contextlib
 import ctypes
+import fcntl
+import os
 import subprocess
 import sys
 
 import pytest
+
+from glue_harness import hardware
+from glue_harness.errors import InputError
+from glue_harness.hardware import Environment
 
 COUNT_FAULTS = """
 import resource, sys
@@ -25,3 +32,44 @@ def test_memory_that_was_freed_is_not_faulted_in_again():
         command = [sys.executable, "-c", COUNT_FAULTS, choice]
         faults[choice] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert faults["keep"] < 100 < faults["give back"]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "count_gpus", lambda: 2)
+    monkeypatch.setattr(hardware, "GPU_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(hardware.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_run_waits_for_a_gpu_of_its_own_and_keeps_nothing_open_meanwhile(tmp_path, monkeypatch):
+    looks = []
+
+    def look(_):
+        looks.append(len(os.listdir("/proc/self/fd")))
+        if len(looks) == 50:
+            busy[1].close()
+
+    with contextlib.ExitStack() as held:
+        busy = []
+        for gpu in range(2):
+            path = tmp_path / f"glue-harness-gpu-{gpu}.lock"
+            path.touch()
+            path.chmod(0o444)  # another user's
+            busy.append(held.enter_context(path.open("rb")))
+            fcntl.flock(busy[-1], fcntl.LOCK_EX)
+        monkeypatch.setattr(hardware.time, "sleep", look)
+        with hardware.take_gpu():
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+            assert len(looks) == 50
+            assert len(set(looks)) == 1
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_single_process_with_two_gpus_is_told_to_choose():
+    environment = Environment(device="cuda", precision="fp32", threads=None, processes=1)
+    with pytest.raises(InputError, match="2 GPUs are visible; allowed is one a run"):
+        hardware.require_one_gpu(environment)
+    hardware.require_one_gpu(environment.model_copy(update={"processes": 2}))
+    hardware.require_one_gpu(environment.model_copy(update={"device": "cpu"}))

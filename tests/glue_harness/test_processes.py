@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.errors import InputError
 from glue_harness.processes import agree, count_processes, is_first, process_rank, refuse_sweep
 from glue_harness.progress import PROGRESS_NAME
 from glue_harness.records import Status, read_record
-from glue_harness.trainer import CHECKPOINTS
 
 from .shared_fits import CASES, SMALL, fit_case
 from .sweep_processes import ROOT, environment, wait_for

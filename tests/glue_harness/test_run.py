@@ -5,13 +5,14 @@ import torch
 
 from glue_harness import run
 from glue_harness.aggregate import aggregate
+from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.errors import InputError
 from glue_harness.grid import Cell
 from glue_harness.hardware import resolve_environment
 from glue_harness.records import Status, identify, read_record
 from glue_harness.run import check_inputs, run_once
 from glue_harness.sweep import plan
-from glue_harness.trainer import CHECKPOINTS, GlueTrainer
+from glue_harness.trainer import GlueTrainer
 
 SMALL = [
     "model=tiny_roberta",
