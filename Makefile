@@ -2,7 +2,7 @@
 VENV ?= .venv
 EXPERIMENT ?= demo
 PYTHON := $(VENV)/bin/python
-PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -n auto --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -n auto
 
 # Lists may be written with commas or spaces: TASKS=rte,mrpc or TASKS="rte mrpc".
 empty :=

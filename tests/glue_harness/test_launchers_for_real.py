@@ -34,7 +34,7 @@ SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ARRAY_SIZE = 10
 RAY_PORT = 26379  # outside of Ray's own worker ports, 10002 to 19999
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("launchers")]  # one cluster, one reference
+pytestmark = pytest.mark.slow
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed: make setup-ray"
