@@ -45,11 +45,15 @@ def describe_machine() -> dict[str, Any]:
 
 def open_results(path: Path, model: str) -> Results:
     """Return the results at `path` if they are of this machine, commit and model; else begin new ones."""
-    fresh: Results = {"machine": describe_machine(), "model": model, "rank": RANK, "settings": {}}
+    return reopen(path, {"machine": describe_machine(), "model": model, "rank": RANK, "settings": {}})
+
+
+def reopen(path: Path, fresh: Results) -> Results:
+    """Return the results at `path` if they differ from `fresh` in its last entry alone, which is empty."""
     if not path.is_file() or fresh["machine"]["dirty"]:
         return fresh
-    found = json.loads(path.read_text())
-    return found if {**found, "settings": {}} == fresh else fresh
+    found: Results = json.loads(path.read_text())
+    return found if {**found, list(fresh)[-1]: {}} == fresh else fresh
 
 
 def find_setting(results: Results, name: str) -> dict[str, Any]:

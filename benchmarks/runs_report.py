@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.epoch import COMPETITORS, RANK, Course
 from benchmarks.methods import FLOOR, METHODS
-from benchmarks.report import MEBIBYTE, describe_machine, lay_out, show_machine
+from benchmarks.report import MEBIBYTE, describe_machine, lay_out, reopen, show_machine
 from glue_harness.records import write_atomically
 
 Results = dict[str, Any]
@@ -18,11 +18,7 @@ Results = dict[str, Any]
 
 def open_results(path: Path, course: Course) -> Results:
     """Return the results at `path` if they are of this machine, commit and course; else begin new ones."""
-    fresh: Results = {"machine": describe_machine(), "course": describe_course(course), "parts": {}}
-    if not path.is_file() or fresh["machine"]["dirty"]:
-        return fresh
-    found = json.loads(path.read_text())
-    return found if {**found, "parts": {}} == fresh else fresh
+    return reopen(path, {"machine": describe_machine(), "course": describe_course(course), "parts": {}})
 
 
 def describe_course(course: Course) -> dict[str, Any]:

@@ -133,23 +133,23 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         _, _, _, trains_magnitude, _, trains_in, trains_core, trains_out, *_ = ctx.needs_input_grad
         rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (tokens, in)
-        composes = is_worth_composing(len(rows), weight.shape, dtype)
-        weight = weight if composes else weight.to(dtype)
+        few = not is_worth_composing(len(rows), weight.shape, dtype)
+        weight = weight.to(dtype) if few else weight
         scale = None if wanted is None or norm is None else wanted / norm  # (out,)
         ctx.keeps_z = trains_magnitude and not _is_recoverable(scale, dtype)
         y = rows.new_empty(*x.shape[:-1], len(weight))  # no view: others may change it
         flat = y.view(-1, len(weight))  # (tokens, out)
         z = torch.empty_like(flat) if ctx.keeps_z else flat
         adapted = AdaptedWeight(weight, scale, basis_in, core, basis_out, scaling)
-        composes = composes and not ctx.keeps_z
+        in_parts = few or ctx.keeps_z
         p = None
-        if basis_in is not None and (trains_core or trains_out or not composes):
+        if basis_in is not None and (trains_core or trains_out or in_parts):
             p = rows @ basis_in.to(dtype).T  # (tokens, r)
-        if composes:
-            adapted.multiply(rows, bias, out=flat)
-        else:
+        if in_parts:
             adapted.multiply_parts(rows, p, out=z)
             rescale(z, scale, bias, out=flat)
+        else:
+            adapted.multiply(rows, bias, out=flat)
         ctx.scaling, ctx.shape = scaling, x.shape
         ctx.save_for_backward(
             weight,

@@ -33,7 +33,7 @@ from glue_harness.failures import describe_failure
 from glue_harness.hardware import keep_freed_memory
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.metrics import score_majority
-from glue_harness.processes import agree, count_processes, hear_failure, is_first, join, leave, tell_failure
+from glue_harness.processes import agree, hear_failure, is_first, join, leave, tell_failure
 from glue_harness.records import (
     Cost,
     Identity,
@@ -90,7 +90,7 @@ def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
     except Exception as error:
         heard, why = hear_failure(), _explain(error, config, identity)
         tell_failure(why)
-        if isinstance(error, InputError) or count_processes() == 1 or not is_first():
+        if isinstance(error, InputError) or not is_first():
             raise
         return record_failure(config, identity, heard or why)
     if ending.state != Status.FAILED:
@@ -102,14 +102,7 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
     folder = Path(config.runs_dir) / identity.folder
     if (ended := agree(lambda: _find_ending(folder))) is not None:
         return ended
-    try:
-        prepared = prepare(config, identity)
-    except InputError:
-        raise
-    except Exception as error:
-        if not is_first():
-            raise
-        return record_failure(config, identity, _explain(error, config, identity))
+    prepared = prepare(config, identity)
     with claim(folder) if is_first() else contextlib.nullcontext(True) as ours:
         busy = None if ours else Ending("busy", f"{folder} is being run by another process")
         if (ended := agree(lambda: busy or _find_ending(folder))) is not None:
