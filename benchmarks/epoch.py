@@ -19,8 +19,10 @@ from glue_harness import hardware
 from glue_harness.callbacks import Stopwatch
 from glue_harness.config import Config
 from glue_harness.grid import Cell
-from glue_harness.records import Identity, read_record
-from glue_harness.run import prepare, run_once
+from glue_harness.identity import Identity
+from glue_harness.preparation import prepare
+from glue_harness.records import read_record
+from glue_harness.run import run_once
 from glue_harness.sweep import plan
 from glue_harness.trainer import build_trainer, sum_loss
 
@@ -103,23 +105,20 @@ def _run_ours(config: Config, identity: Identity) -> Stopwatch:
 
 def _time_floor(config: Config, identity: Identity) -> Stopwatch:
     prepared = prepare(config, identity)
-    model: Any = prepared.model
-    model.enable_input_require_grads()
-    arguments = (model, prepared.train, prepared.dev, config, prepared.tokenizer)
-    trainer = build_trainer(*arguments, identity.environment, Path(config.runs_dir))
+    prepared.model.enable_input_require_grads()  # type: ignore[operator]
+    trainer = build_trainer(prepared, config, identity.environment, Path(config.runs_dir))
+    model = trainer.accelerator.prepare_model(trainer.model)  # whose forward pass is then in bf16
     watch = Stopwatch()
     model.train()
     batches = list(trainer.get_train_dataloader())[: config.trainer.max_steps]
     watch.on_epoch_begin()
     for batch in batches:
         labels = batch.pop("labels")
-        with trainer.compute_loss_context_manager():
-            loss = sum_loss(model(**batch), labels)
-        loss.backward()
+        sum_loss(model(**batch), labels).backward()
         watch.examples_seen += len(labels)
     watch.on_epoch_end()
     model.eval()
-    with torch.no_grad(), trainer.compute_loss_context_manager():
+    with torch.no_grad():
         for batch in trainer.get_eval_dataloader():
             batch.pop("labels")
             model(**batch)

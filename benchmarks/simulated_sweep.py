@@ -14,19 +14,19 @@ import hydra
 from omegaconf import DictConfig
 
 from glue_harness.claims import begin_attempt, claim
-from glue_harness.config import Config, resolve
+from glue_harness.composition import resolve
+from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.hardware import Environment
+from glue_harness.identity import Identity, identify
 from glue_harness.records import (
     Cost,
     Epoch,
-    Identity,
     Parameters,
     Provenance,
     RunRecord,
     Status,
-    identify,
     package_versions,
     read_record,
     write_record,

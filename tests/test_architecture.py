@@ -11,15 +11,17 @@ SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     "errors",
     "config progress miniature claims processes",
+    "composition",
     "tracking",
     "seeding content hardware",
-    "tsv records tokens",
+    "tsv identity tokens",
+    "records",
     "sources data inventory acceleration",
     "grid metrics",
     "logits backbone",
     "method callbacks staging checkpoints",
-    "trainer",
-    "failures",
+    "preparation arguments",
+    "trainer failures",
     "run",
     "supervise",
     "sweep",
@@ -44,8 +46,9 @@ REPORTING = [
 ]
 ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
+TRAINING_ONLY |= {"preparation", "arguments"}
 TRAINING_ONLY |= {"train", "checkpoints", "failures"}
-HYDRA_ROOMS = {"errors", "config", "grid", "sweep", "entry", "train"}
+HYDRA_ROOMS = {"errors", "config", "composition", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}

@@ -1,4 +1,4 @@
-"""What watches a training: its time, its progress bar, its progress for those who look from elsewhere."""
+"""What watches a training: its time, loss and progress, and when a checkpoint is due."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from glue_harness.config import Config
+from glue_harness.identity import Identity
+from glue_harness.processes import agree, count_processes
 from glue_harness.progress import Progress, clear_progress, open_bar, write_progress
-from glue_harness.records import Identity
 
 PROGRESS_SECONDS = 5.0
 """How often a run says how far it is, at most: often enough to watch, seldom enough for a shared disk."""
+
+STEPS_TO_AGREE = 16
+"""Processes that share a run ask whether a checkpoint is due only so often: asking is a message to all."""
 
 
 class Stopwatch(TrainerCallback, ExportableState):
@@ -35,8 +40,16 @@ class Stopwatch(TrainerCallback, ExportableState):
         """Start timing an epoch's training."""
         self._since = time.perf_counter()
 
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        self.train_seconds += self._lap()
+
+    def on_save(self, *args: Any, **kwargs: Any) -> None:
+        """Count a checkpoint's writing as neither."""
+        self._lap()
+
     def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count the epoch's training; evaluation follows."""
+        """Count the rest of the epoch's training; evaluation follows."""
         self.train_seconds += self._lap()
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
@@ -52,6 +65,57 @@ class Stopwatch(TrainerCallback, ExportableState):
         now = time.perf_counter()
         lap, self._since = now - self._since, now
         return lap
+
+
+class EpochLoss(TrainerCallback, ExportableState):
+    """Every epoch's training loss, the mean over its optimiser steps; a checkpoint keeps an epoch's part."""
+
+    def __init__(self, finished: Sequence[float] = (), total: float = 0.0, steps: int = 0) -> None:
+        self.finished = list(finished)
+        self.total = total
+        self.steps = steps
+
+    def add(self, loss: float) -> None:
+        """Count a micro-batch's share of its step's loss."""
+        self.total += loss
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count an optimiser step."""
+        self.steps += 1
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Close the epoch's account."""
+        self.finished.append(self.total / self.steps)
+        self.total, self.steps = 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": dict(vars(self)), "attributes": {}}
+
+
+class CheckpointTimer(TrainerCallback):
+    """Asks for a checkpoint within an epoch once the last is `minutes` old; its end has one anyway."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask, but not after an epoch's last step: a resume from there would miss its evaluation."""
+        if state.epoch.is_integer() or state.global_step >= state.max_steps:
+            return
+        if count_processes() > 1 and state.global_step % STEPS_TO_AGREE:
+            return
+        if agree(lambda: time.monotonic() - self._saved >= self._seconds):
+            control.should_save = True
+
+    def on_save(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock anew."""
+        self._saved = time.monotonic()
 
 
 class ProgressBar(TrainerCallback):

@@ -20,6 +20,7 @@ SEAL_NAME = "seal.json"
 def put_in_place(partial: Path, folder: Path) -> None:
     """Seal the checkpoint that was written below `partial`, and have it take the place of earlier ones."""
     (written,) = partial.iterdir()
+    (folder / "logits").mkdir(exist_ok=True)  # there are none within the first epoch
     seal = {"checkpoint": _sum_files(written), "logits": _sum_files(folder / "logits")}
     (written / SEAL_NAME).write_text(json.dumps(seal, indent=1))
     sync(written)

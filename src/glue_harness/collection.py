@@ -12,8 +12,9 @@ from glue_harness import evidence
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
 from glue_harness.grid import Cell
+from glue_harness.identity import Identity
 from glue_harness.inventory import Inventory, take_inventory
-from glue_harness.records import Identity, RunRecord, Status, logits_path, read_record
+from glue_harness.records import RunRecord, Status, logits_path, read_record
 from glue_harness.sweep import Plan
 
 PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)

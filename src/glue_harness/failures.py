@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
+from glue_harness.arguments import micro_batch_size
 from glue_harness.config import Config
 from glue_harness.hardware import Environment
-from glue_harness.trainer import micro_batch_size
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SPARE_BYTES = 2**16

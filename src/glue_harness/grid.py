@@ -17,10 +17,12 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from glue_harness.config import Config, check, enforce_schema, fill_in
+from glue_harness.composition import check, enforce_schema, fill_in
+from glue_harness.config import Config
 from glue_harness.errors import CONF
+from glue_harness.identity import Identity, hash_plan, identify
 from glue_harness.inventory import Key
-from glue_harness.records import Identity, RunRecord, hash_plan, identify, read_record
+from glue_harness.records import RunRecord, read_record
 
 Place = tuple[str, ...]
 Changes = dict[Place, Any]

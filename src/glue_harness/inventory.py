@@ -15,16 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
+from glue_harness.identity import hash_planned, numerics_today
 from glue_harness.progress import Progress, read_progress
-from glue_harness.records import (
-    RECORD_NAME,
-    SCHEMA_VERSION,
-    Cost,
-    Status,
-    hash_planned,
-    numerics_today,
-    read_record,
-)
+from glue_harness.records import RECORD_NAME, SCHEMA_VERSION, Cost, Status, read_record
 
 Key = tuple[str, int]
 """A planned run: its cell hash and its seed."""

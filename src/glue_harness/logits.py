@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from glue_harness.records import Epoch
 
 
 def read_epochs(
-    folder: Path, dev: TokenisedSplit, config: Config, history: list[dict[str, Any]]
+    folder: Path, dev: TokenisedSplit, config: Config, train_losses: Sequence[float]
 ) -> list[Epoch]:
     """Score every epoch from the logits on disk, against `dev` in its own order."""
     labels = np.asarray(dev.labels)  # (rows,)
-    losses = {math.ceil(entry["epoch"]): entry["loss"] for entry in history if "loss" in entry}
+    losses = dict(enumerate(train_losses, start=1))
     epochs = []
     for number, path in sorted(logits_files(folder).items()):
         logits = np.load(path)  # (rows, outputs)

@@ -24,10 +24,11 @@ from glue_harness.config import Config, Search
 from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
 from glue_harness.hardware import runs_at_once
+from glue_harness.identity import hash_plan
 from glue_harness.logits import logits_files
 from glue_harness.metrics import score_parts
 from glue_harness.progress import open_bar
-from glue_harness.records import RunRecord, Status, hash_plan
+from glue_harness.records import RunRecord, Status
 from glue_harness.search import RATES
 from glue_harness.sources import divide, load_split
 from glue_harness.sweep import Plan

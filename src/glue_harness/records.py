@@ -1,14 +1,10 @@
-"""A run's identity and its record: the only thing through which training and aggregation meet.
+"""A run's record, record.json in its folder: the only thing through which training and aggregation meet.
 
-A run lives in runs/<model>/<task>/<method label>/<config hash>/seed<k>/. The hash covers every value that can
-change the result and nothing else, so the same configuration is the same folder and any difference another.
-`record.json` there is complete or absent.
+It is there complete or not at all.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,23 +12,13 @@ import subprocess
 import uuid
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from glue_harness.config import Config
-from glue_harness.content import content_identity
 from glue_harness.errors import InputError
-from glue_harness.hardware import Environment
+from glue_harness.identity import Identity, Strict
 
 SCHEMA_VERSION = 1
-NUMERICS = 1
-ADAPTER_NUMERICS = {"edora": 1}
-"""Bumped whenever a change of code moves numbers: runs before and after never share a folder.
-
-Those of an adapter's package count on top, for the runs that use it: at 1 edora computes a layer at once.
-"""
-
 RECORD_NAME = "record.json"
 TRAINED = Path("adapter", "adapter_model.safetensors")
 """What a run keeps of what it trained, adapter and head, in its folder."""
@@ -47,48 +33,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Identity(_Strict):
-    """Which run this is: the axes, the planned values, and the machine's part."""
-
-    model: str
-    task: str
-    method: str
-    label: str
-    rank: int | None
-    seed: int
-    planned: dict[str, Any]
-    environment: Environment
-    numerics: int
-
-    @property
-    def cell_hash(self) -> str:
-        """The hash of what was planned, the seed apart: the same on every machine and for every numerics."""
-        return hash_planned(self.planned)
-
-    @property
-    def config_hash(self) -> str:
-        """The hash of every value that can change the result, the seed apart."""
-        return _hash([self.planned, self.environment.model_dump(), self.numerics])
-
-    @property
-    def source(self) -> tuple[str, str] | None:
-        """The task and the cell hash of the run that this one starts from, or None."""
-        if "init_from" not in self.planned:
-            return None
-        task, cell_hash = self.planned["init_from"].split("@")
-        return task, cell_hash
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder below the configured `runs_dir`."""
-        return Path(self.model, self.task, self.label, self.config_hash, f"seed{self.seed}")
-
-
-class Parameters(_Strict):
+class Parameters(Strict):
     """Numbers of parameters: trained outside the head, trained in the head, both, and the bare backbone's."""
 
     adapter: int
@@ -97,7 +42,7 @@ class Parameters(_Strict):
     backbone: int
 
 
-class Epoch(_Strict):
+class Epoch(Strict):
     """One evaluation: `metrics` maps a part of dev (`all`, `even`, `odd` rows) to metric to value.
 
     An undefined value (a correlation with a constant) is null. `degenerate` says that every dev row got the
@@ -110,7 +55,7 @@ class Epoch(_Strict):
     degenerate: bool
 
 
-class Cost(_Strict):
+class Cost(Strict):
     """What the run took; a pace is known once an epoch has ended."""
 
     train_seconds: float
@@ -121,7 +66,7 @@ class Cost(_Strict):
     truncated_share: float
 
 
-class Provenance(_Strict):
+class Provenance(Strict):
     """Where the numbers come from."""
 
     commit: str | None
@@ -133,7 +78,7 @@ class Provenance(_Strict):
     started_at: str
 
 
-class RunRecord(_Strict):
+class RunRecord(Strict):
     """Everything the tables may use of one run.
 
     `attempts` says how often its training was begun, interrupted attempts included: 0 if it failed before.
@@ -150,64 +95,6 @@ class RunRecord(_Strict):
     provenance: Provenance
     error: str | None
     attempts: int = 1
-
-
-def hash_plan(config: Config, source_hash: str | None = None) -> str:
-    """Return the cell hash of the run that `config` describes: `Identity.cell_hash`, without a machine.
-
-    Raises:
-        ValueError: the run starts from another one, and that one's cell hash is not given.
-    """
-    return hash_planned(_describe_plan(config, source_hash))
-
-
-def identify(config: Config, environment: Environment, source_hash: str | None = None) -> Identity:
-    """Return the identity of the run that `config` describes on a machine that gives it `environment`.
-
-    `source_hash` is the cell hash of the run that it starts from (`config.init_from`).
-
-    Raises:
-        ValueError: there is to be a source, and its hash is not given.
-    """
-    return Identity(
-        model=config.model.name,
-        task=config.task.name,
-        method=config.method.name,
-        label=config.method.label,
-        rank=(config.method.adapter or {}).get("r"),
-        seed=config.seed,
-        planned=copy.deepcopy(_describe_plan(config, source_hash)),
-        environment=environment,
-        numerics=numerics_today(config.method.adapter),
-    )
-
-
-def numerics_today(adapter: dict[str, Any] | None) -> int:
-    """Return the numerics of a run that is made with this adapter by the code as it is."""
-    package = (adapter or {}).get("_target_", "").partition(".")[0]
-    return NUMERICS + ADAPTER_NUMERICS.get(package, 0)
-
-
-def hash_planned(planned: dict[str, Any]) -> str:
-    """Return the cell hash of planned values."""
-    return _hash(planned)
-
-
-def _describe_plan(config: Config, source_hash: str | None) -> dict[str, Any]:
-    """Return everything in conf/ that can change a run's result, the seed apart: views, not copies."""
-    planned = {
-        "model": _without(vars(config.model), "name") | {"weights": vars(config.model.weights)},
-        "task": {"text_columns": config.task.text_columns, "labels": config.task.labels},
-        "data": content_identity(config.data, config.task),
-        "train_backbone": config.method.train_backbone,
-        "adapter": config.method.adapter,
-        "trainer": _without(vars(config.trainer), "name"),
-    }
-    if config.init_from is None:
-        return planned
-    if source_hash is None:
-        raise ValueError(f"init_from={config.init_from}: the run it starts from has to be identified too")
-    return planned | {"init_from": f"{config.init_from}@{source_hash}"}
 
 
 def write_record(record: RunRecord, folder: Path) -> None:
@@ -307,19 +194,3 @@ def code_version() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError):
         return None, None
     return commit.stdout.strip(), bool(changed.stdout.strip())
-
-
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in names}
-
-
-def _hash(value: object) -> str:
-    canonical = json.dumps(_without_nulls(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def _without_nulls(value: object) -> object:
-    """Drop what is null, that is not used: an option added later leaves earlier hashes as they were."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

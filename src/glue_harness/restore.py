@@ -16,11 +16,11 @@ from glue_harness.claims import claim
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
+from glue_harness.identity import Identity
 from glue_harness.records import (
     RECORD_NAME,
     Cost,
     Epoch,
-    Identity,
     Parameters,
     Provenance,
     RunRecord,

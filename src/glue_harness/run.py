@@ -5,39 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import os
 import shutil
 import time
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import transformers
 import yaml
 from peft import PeftModel
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from glue_harness import hardware
-from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, weights_sha256
+from glue_harness.backbone import weights_sha256
 from glue_harness.checkpoints import CHECKPOINTS, drop_partial, sync
 from glue_harness.claims import begin_attempt, claim, count_attempts
 from glue_harness.config import Config
-from glue_harness.content import fingerprint, run_splits
-from glue_harness.data import TokenisedSplit, tokenise
+from glue_harness.data import TokenisedSplit
 from glue_harness.errors import InputError
 from glue_harness.failures import describe_failure
-from glue_harness.hardware import keep_freed_memory
-from glue_harness.method import apply_method, build_adapter
+from glue_harness.identity import Identity
 from glue_harness.metrics import score_majority
+from glue_harness.preparation import Prepared, prepare
 from glue_harness.processes import agree, hear_failure, is_first, join, leave, tell_failure
 from glue_harness.records import (
     Cost,
-    Identity,
-    Parameters,
     Provenance,
     RunRecord,
     Status,
@@ -47,8 +37,6 @@ from glue_harness.records import (
     write_atomically,
     write_record,
 )
-from glue_harness.sources import divide, load_split
-from glue_harness.staging import start_from_source
 from glue_harness.trainer import Outcome, fit
 
 CODE_VERSION = code_version()
@@ -60,19 +48,6 @@ class Ending(NamedTuple):
 
     state: str
     message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """What a run has before it begins: the adapted model, its tokenised rows, and what they were made of."""
-
-    model: nn.Module
-    parameters: Parameters
-    train: TokenisedSplit
-    dev: TokenisedSplit
-    tokenizer: PreTrainedTokenizerBase
-    data_sha256: dict[str, str]
-    seconds: float
 
 
 def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
@@ -112,21 +87,6 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
         return _take_part(config, identity, prepared, folder)
 
 
-def check_inputs(configs: Sequence[Config]) -> None:
-    """Check once, before a sweep starts, all that its runs read: data, weights, constructor calls.
-
-    Raises:
-        InputError: what one of the runs would find out.
-    """
-    for config in {(c.task.name, c.data.name, c.data.holdout): c for c in configs}.values():
-        for split in run_splits(config.task, config.data.holdout):
-            load_split(config.data, config.task, split)
-    for config in {c.model.name: c for c in configs}.values():
-        check_weights(config.model)
-    for config in {c.method.label: c for c in configs}.values():
-        build_adapter(config.method)
-
-
 def record_failure(config: Config, identity: Identity, error: str) -> Ending:
     """Record that a run failed, unless it has ended well or another process is at it."""
     folder = Path(config.runs_dir) / identity.folder
@@ -157,34 +117,6 @@ def _describe(record: RunRecord, folder: Path) -> Ending:
     return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
 
 
-def prepare(config: Config, identity: Identity) -> Prepared:
-    """Load data and backbone and apply the method: all that can fail for its input does so here."""
-    begin = time.perf_counter()
-    _quieten_libraries()
-    keep_freed_memory()
-    if identity.environment.threads is not None:
-        torch.set_num_threads(identity.environment.threads)
-        os.environ["OMP_NUM_THREADS"] = "1"  # unset, accelerate takes every core under torchrun
-    hardware.require_one_gpu(identity.environment)
-    build_adapter(config.method)  # a wrong argument fails before anything is loaded
-    tokenizer = load_tokenizer(config.model)
-    names = run_splits(config.task, config.data.holdout)
-    splits = {name: load_split(config.data, config.task, name) for name in names}
-    train_rows, dev_rows, parts = divide(splits, config.task, config.data.holdout)
-    backbone = load_backbone(config.model, config.task, config.seed)
-    model, parameters = apply_method(backbone, config.model, config.method, config.seed)
-    start_from_source(model, config, identity)
-    return Prepared(
-        model=model,
-        parameters=parameters,
-        train=tokenise(train_rows, config.task, tokenizer, config.trainer.max_length),
-        dev=tokenise(dev_rows, config.task, tokenizer, config.trainer.max_length, parts),
-        tokenizer=tokenizer,
-        data_sha256={name: fingerprint(rows, config.task) for name, rows in splits.items()},
-        seconds=time.perf_counter() - begin,
-    )
-
-
 def _attempt(
     config: Config, identity: Identity, prepared: Prepared, folder: Path, show_progress: bool
 ) -> Ending:
@@ -205,8 +137,7 @@ def _attempt(
 
 def _take_part(config: Config, identity: Identity, prepared: Prepared, folder: Path) -> Ending:
     """Train beside the process that owns the run and writes everything down."""
-    model, train, dev, tokenizer = prepared.model, prepared.train, prepared.dev, prepared.tokenizer
-    outcome = fit(model, train, dev, config, tokenizer, identity, folder, show_progress=False)
+    outcome = fit(prepared, config, identity, folder, show_progress=False)
     return Ending(Status.COMPLETE if outcome.diverged is None else Status.DIVERGED, str(folder))
 
 
@@ -215,8 +146,8 @@ def _train(
 ) -> RunRecord:
     """Train what is prepared; return `begun` with what came of it."""
     begin = time.perf_counter()
-    model, train, dev, tokenizer = prepared.model, prepared.train, prepared.dev, prepared.tokenizer
-    outcome = fit(model, train, dev, config, tokenizer, begun.identity, folder, show_progress)
+    model, train, dev = prepared.model, prepared.train, prepared.dev
+    outcome = fit(prepared, config, begun.identity, folder, show_progress)
     if isinstance(model, PeftModel) and outcome.diverged is None:
         model.save_pretrained(str(folder / "adapter"))
         sync(folder / "adapter")
@@ -269,10 +200,3 @@ def _cost(outcome: Outcome, total_seconds: float, train: TokenisedSplit) -> Cost
         peak_memory_bytes=hardware.peak_memory_bytes(),
         truncated_share=train.truncated_rows / len(train),
     )
-
-
-def _quieten_libraries() -> None:
-    """Leave the screen to the run's own bar: what a library merely remarks is not the user's business."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|accelerate")

@@ -11,7 +11,8 @@ from torch import nn
 from glue_harness.backbone import head_parameter
 from glue_harness.config import Config
 from glue_harness.errors import InputError
-from glue_harness.records import TRAINED, Identity, find_source
+from glue_harness.identity import Identity
+from glue_harness.records import TRAINED, find_source
 
 
 def start_from_source(adapted: nn.Module, config: Config, identity: Identity) -> None:

@@ -20,7 +20,8 @@ from glue_harness.claims import is_claimed
 from glue_harness.config import Config
 from glue_harness.errors import InputError
 from glue_harness.hardware import take_gpu
-from glue_harness.records import Identity, Status, read_record
+from glue_harness.identity import Identity
+from glue_harness.records import Status, read_record
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""

@@ -13,7 +13,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from glue_harness.config import Config, fill_in
+from glue_harness.composition import fill_in
+from glue_harness.config import Config
 from glue_harness.errors import CONF, InputError, input_errors
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory

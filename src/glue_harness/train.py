@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glue_harness import tracking
-from glue_harness.config import resolve
+from glue_harness.composition import resolve
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.grid import Cell, build_cell

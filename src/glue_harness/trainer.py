@@ -13,29 +13,24 @@ import torch
 import transformers
 from torch import nn
 from torch.nn import functional as F
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
+from transformers import DataCollatorWithPadding
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.trainer_utils import EvalPrediction
 
 from glue_harness.acceleration import accelerate
-from glue_harness.callbacks import ProgressBar, ProgressFile, Stopwatch
-from glue_harness.checkpoints import (
-    CHECKPOINTS,
-    drop_partial,
-    find_checkpoint,
-    partial_folder,
-    put_in_place,
-)
+from glue_harness.arguments import micro_batch_size, training_arguments
+from glue_harness.callbacks import CheckpointTimer, EpochLoss, ProgressBar, ProgressFile, Stopwatch
+from glue_harness.checkpoints import drop_partial, find_checkpoint, partial_folder, put_in_place
 from glue_harness.config import Config
-from glue_harness.config import Trainer as Settings
 from glue_harness.data import EpochBatches, EpochLoader, ShareCollator, TokenisedSplit
 from glue_harness.hardware import Environment
+from glue_harness.identity import Identity
 from glue_harness.logits import logits_files, read_epochs
 from glue_harness.method import parameter_groups
+from glue_harness.preparation import Prepared
 from glue_harness.processes import agree, is_first, process_rank, share_buffers
-from glue_harness.records import Epoch, Identity, logits_path
-from glue_harness.seeding import derive_seed
+from glue_harness.records import Epoch, logits_path
 
 
 class DivergedError(RuntimeError):
@@ -53,27 +48,20 @@ class Outcome:
     examples_seen: int
 
 
-def fit(
-    model: nn.Module,
-    train: TokenisedSplit,
-    dev: TokenisedSplit,
-    config: Config,
-    tokenizer: PreTrainedTokenizerBase,
-    identity: Identity,
-    folder: Path,
-    show_progress: bool,
-) -> Outcome:
-    """Train `model`, going on from the last checkpoint in `folder`, and evaluate it after every epoch.
+def fit(prepared: Prepared, config: Config, identity: Identity, folder: Path, show_progress: bool) -> Outcome:
+    """Train what is prepared, going on from the last checkpoint in `folder`; evaluate after every epoch.
 
     Each epoch's dev logits are written to folder/logits/ at once, in the split's own row order. A loss or
     logits that are infinite or NaN end the training. The checkpoints are the caller's to drop. Of several
     processes the first alone writes logits and returns their scores.
     """
-    trainer = build_trainer(model, train, dev, config, tokenizer, identity.environment, folder)
+    trainer = build_trainer(prepared, config, identity.environment, folder)
     if is_first():
         trainer.add_callback(ProgressFile(identity, folder))
     if show_progress:
         trainer.add_callback(ProgressBar(config))
+    if config.checkpoint_minutes is not None:
+        trainer.add_callback(CheckpointTimer(config.checkpoint_minutes))
     checkpoint = agree(lambda: find_checkpoint(folder))
     if is_first():
         _drop_logits_after(checkpoint, folder)
@@ -83,7 +71,7 @@ def fit(
     except DivergedError as error:
         diverged = str(error)
     return Outcome(
-        epochs=read_epochs(folder, dev, config, trainer.state.log_history) if is_first() else [],
+        epochs=read_epochs(folder, prepared.dev, config, trainer.epoch_loss.finished) if is_first() else [],
         diverged=diverged,
         train_seconds=trainer.stopwatch.train_seconds,
         eval_seconds=trainer.stopwatch.eval_seconds,
@@ -101,17 +89,9 @@ def _drop_logits_after(checkpoint: str | None, folder: Path) -> None:
             path.unlink()
 
 
-def build_trainer(
-    model: nn.Module,
-    train: TokenisedSplit,
-    dev: TokenisedSplit,
-    config: Config,
-    tokenizer: PreTrainedTokenizerBase,
-    environment: Environment,
-    folder: Path,
-) -> GlueTrainer:
+def build_trainer(prepared: Prepared, config: Config, environment: Environment, folder: Path) -> GlueTrainer:
     """Return the trainer that `config` describes, ready to train."""
-    settings = config.trainer
+    model, train, dev, settings = prepared.model, prepared.train, prepared.dev, config.trainer
     micro = micro_batch_size(config, environment)
     batches = EpochBatches(
         lengths=train.lengths,
@@ -132,7 +112,7 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=dev.select(by_length.tolist()),
         data_collator=DataCollatorWithPadding(
-            tokenizer,
+            prepared.tokenizer,
             padding="max_length" if settings.padding == "max_length" else True,
             max_length=settings.max_length if settings.padding == "max_length" else None,
         ),
@@ -150,60 +130,6 @@ def build_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
     """Return torch's AdamW over the adapter's and the head's parameter groups."""
     groups = parameter_groups(model, config.model.head_modules, config.trainer)
     return torch.optim.AdamW(groups, lr=config.trainer.learning_rate)
-
-
-def micro_batch_size(config: Config, environment: Environment) -> int:
-    """Return how many rows a process takes at once, at most: its share of the global batch, if left open."""
-    return config.trainer.device_batch_size or math.ceil(config.trainer.batch_size / environment.processes)
-
-
-def training_arguments(
-    config: Config, environment: Environment, batches_per_epoch: int, micro: int, folder: Path
-) -> TrainingArguments:
-    """Translate the configuration into transformers' arguments; steps are optimiser steps."""
-    settings = config.trainer
-    accumulation = math.ceil(settings.batch_size / (micro * environment.processes))
-    steps = settings.max_steps or math.ceil(batches_per_epoch / accumulation) * settings.epochs
-    return TrainingArguments(
-        output_dir=str(folder / CHECKPOINTS),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=settings.eval_batch_size,
-        gradient_accumulation_steps=accumulation,
-        lr_scheduler_type="linear",
-        warmup_steps=count_warmup_steps(settings, steps),
-        max_grad_norm=settings.max_grad_norm,
-        bf16=environment.precision == "bf16",
-        use_cpu=environment.device == "cpu",
-        dataloader_pin_memory=environment.device != "cpu",
-        eval_strategy="epoch",
-        logging_strategy="epoch",
-        logging_nan_inf_filter=False,
-        save_strategy="epoch",
-        restore_callback_states_from_checkpoint=True,
-        label_names=["labels"],
-        remove_unused_columns=False,
-        seed=derive_seed(config.seed, "dropout", process_rank()),
-        ddp_find_unused_parameters=_keep_buckets(environment),
-        ddp_broadcast_buffers=False,  # none changes in training: see share_buffers
-        disable_tqdm=True,
-        report_to="none",
-    )
-
-
-def _keep_buckets(environment: Environment) -> bool:
-    """Say whether DistributedDataParallel must look for unused parameters, though there are none.
-
-    Otherwise it lays its buckets out anew after the first step, of a resumed run as well. Where a gradient
-    lies decides in which order more than two processes' are added, so a resume would end in other bits.
-    """
-    return environment.processes > 2
-
-
-def count_warmup_steps(settings: Settings, steps: int) -> int:
-    """Return the warm-up in optimiser steps; a share is rounded down, as in the authors' code, not up."""
-    return int(settings.warmup_share * steps) if settings.warmup_steps is None else settings.warmup_steps
 
 
 def sum_loss(
@@ -231,11 +157,17 @@ class GlueTrainer(transformers.Trainer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_callback(Stopwatch())
+        self.add_callback(EpochLoss())
 
     @property
     def stopwatch(self) -> Stopwatch:
         """The watch that runs: a resume puts the checkpoint's in the place of the one we began with."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, Stopwatch))
+
+    @property
+    def epoch_loss(self) -> EpochLoss:
+        """The account that is kept: as with the watch, a resume replaces it."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, EpochLoss))
 
     def get_train_dataloader(self) -> EpochLoader:
         """Return the loader of this process's micro-batches, left as it is by accelerate."""
@@ -267,6 +199,7 @@ class GlueTrainer(transformers.Trainer):
         if not torch.isfinite(loss):
             epoch = int(self.state.epoch or 0) + 1
             raise DivergedError(f"loss is {loss.item()} at step {self.state.global_step + 1}, epoch {epoch}")
+        self.epoch_loss.add(loss.item())
         return loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

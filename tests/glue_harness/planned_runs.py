@@ -21,17 +21,8 @@ from glue_harness.config import (
 )
 from glue_harness.grid import Cell
 from glue_harness.hardware import Environment
-from glue_harness.records import (
-    Cost,
-    Epoch,
-    Parameters,
-    Provenance,
-    RunRecord,
-    Status,
-    hash_plan,
-    identify,
-    write_record,
-)
+from glue_harness.identity import hash_plan, identify
+from glue_harness.records import Cost, Epoch, Parameters, Provenance, RunRecord, Status, write_record
 from glue_harness.sweep import Plan
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)

@@ -15,6 +15,7 @@ from glue_harness.data import tokenise
 from glue_harness.hardware import resolve_environment
 from glue_harness.logits import logits_files
 from glue_harness.method import apply_method
+from glue_harness.preparation import Prepared
 from glue_harness.processes import is_first, join, leave, process_rank
 from glue_harness.run import run_once
 from glue_harness.sources import load_split
@@ -54,12 +55,11 @@ def fit_case(name, folder):
         for split, rows in (("train", train_rows), ("validation", dev_rows))
     )
     backbone = load_backbone(config.model, config.task, config.seed)
-    model, _ = apply_method(backbone, config.model, config.method, config.seed)
+    model, parameters = apply_method(backbone, config.model, config.method, config.seed)
+    prepared = Prepared(model, parameters, train, dev, tokenizer, data_sha256={}, seconds=0.0)
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_room.build_trainer(
-        model, train, dev, config, tokenizer, cell.identity.environment, folder
-    )
+    trainer = trainer_room.build_trainer(prepared, config, cell.identity.environment, folder)
     trainer.train()
     if not is_first():
         return

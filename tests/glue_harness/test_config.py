@@ -3,7 +3,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from glue_harness.config import max_rank, max_tokens
+from glue_harness.composition import max_rank, max_tokens
 from glue_harness.errors import CONF, InputError, choices, explain
 
 

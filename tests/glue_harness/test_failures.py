@@ -10,7 +10,8 @@ import torch
 from glue_harness import trainer
 from glue_harness.checkpoints import CHECKPOINTS, SEAL_NAME
 from glue_harness.hardware import resolve_environment
-from glue_harness.records import Status, identify, logits_path, read_record
+from glue_harness.identity import identify
+from glue_harness.records import Status, logits_path, read_record
 from glue_harness.run import run_once
 from glue_harness.trainer import GlueTrainer
 

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from glue_harness import grid
-from glue_harness.config import fill_in
+from glue_harness.composition import fill_in
 from glue_harness.errors import InputError
 from glue_harness.grid import (
     Template,
@@ -18,7 +18,7 @@ from glue_harness.grid import (
     compose_config,
     expand_block,
 )
-from glue_harness.records import hash_plan
+from glue_harness.identity import hash_plan
 from glue_harness.sweep import _composer
 
 BASE = ["model=tiny_roberta", "data=miniature"]

@@ -4,9 +4,10 @@ import pytest
 
 from glue_harness.claims import claim
 from glue_harness.errors import InputError
+from glue_harness.identity import NUMERICS
 from glue_harness.inventory import State, take_inventory
 from glue_harness.progress import Progress, clear_progress, read_progress, write_progress
-from glue_harness.records import NUMERICS, RECORD_NAME, Status, read_record, write_record
+from glue_harness.records import RECORD_NAME, Status, read_record, write_record
 
 from .planned_runs import GPU, make_cell, make_record, write_run
 

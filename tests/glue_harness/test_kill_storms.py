@@ -19,7 +19,8 @@ import pytest
 from glue_harness import supervise
 from glue_harness.checkpoints import CHECKPOINTS, partial_folder
 from glue_harness.hardware import Environment
-from glue_harness.records import TRAINED, Status, identify, logits_path, read_record
+from glue_harness.identity import identify
+from glue_harness.records import TRAINED, Status, logits_path, read_record
 
 RUN = ["trainer=fast", "trainer.batch_size=128", "task=rte", "method=edora", "rank=4"]
 WORST_MOMENTS = [
@@ -39,9 +40,9 @@ WORST_MOMENTS = [
 class Run:
     """A run that this test supervises as a sweep does, and may kill."""
 
-    def __init__(self, build_config, folder, precision, epochs):
+    def __init__(self, build_config, folder, precision, epochs, minutes=10):
         settings = [*RUN, f"trainer.epochs={epochs}", f"trainer.precision={precision}", f"runs_dir={folder}"]
-        self.config = build_config(*settings)
+        self.config = build_config(*settings, f"checkpoint_minutes={minutes}")
         # bf16 is forced: where the hardware lacks it, it is emulated, with the same bits before and after
         environment = Environment(device="cpu", precision=precision, threads=1, processes=1)
         self.identity = identify(self.config, environment)
@@ -81,9 +82,9 @@ class Run:
         return numbers, logits, (self.folder / TRAINED).read_bytes()
 
 
-def storm(build_config, folder, precision, kills, epochs, seed):
+def storm(build_config, folder, precision, kills, epochs, seed, minutes):
     """Kill a run at random moments until it was killed so often; it then ends as one that never was."""
-    killed = Run(build_config, folder / "killed", precision, epochs)
+    killed = Run(build_config, folder / "killed", precision, epochs, minutes)
     assert killed.kill_after(0)  # and so the fork server has imported everything
     whole = Run(build_config, folder / "whole", precision, epochs)
     began = time.time()
@@ -101,14 +102,16 @@ def storm(build_config, folder, precision, kills, epochs, seed):
     assert killed.results() == whole.results()
 
 
-def test_a_short_storm(build_config, tmp_path):
-    storm(build_config, tmp_path, "fp32", kills=4, epochs=12, seed=0)
+@pytest.mark.parametrize("minutes", [10, 0])
+def test_a_short_storm(build_config, tmp_path, minutes):
+    """Checkpoints at the ends of epochs, and at every step."""
+    storm(build_config, tmp_path, "fp32", kills=4, epochs=12, seed=0, minutes=minutes)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_storm_of_twenty(build_config, tmp_path, precision):
-    storm(build_config, tmp_path, precision, kills=20, epochs=50, seed=1)
+@pytest.mark.parametrize(("precision", "minutes"), [("fp32", 10), ("bf16", 10), ("fp32", 0)])
+def test_a_storm_of_twenty(build_config, tmp_path, precision, minutes):
+    storm(build_config, tmp_path, precision, kills=20, epochs=50, seed=1, minutes=minutes)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -5,15 +5,8 @@ import pytest
 
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
-from glue_harness.records import (
-    ADAPTER_NUMERICS,
-    NUMERICS,
-    RECORD_NAME,
-    identify,
-    read_record,
-    write_atomically,
-    write_record,
-)
+from glue_harness.identity import ADAPTER_NUMERICS, NUMERICS, identify
+from glue_harness.records import RECORD_NAME, read_record, write_atomically, write_record
 from glue_harness.run import record_failure
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)

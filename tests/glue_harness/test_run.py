@@ -9,8 +9,10 @@ from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.errors import InputError
 from glue_harness.grid import Cell
 from glue_harness.hardware import resolve_environment
-from glue_harness.records import Status, identify, read_record
-from glue_harness.run import check_inputs, run_once
+from glue_harness.identity import identify
+from glue_harness.preparation import check_inputs
+from glue_harness.records import Status, read_record
+from glue_harness.run import run_once
 from glue_harness.sweep import plan
 from glue_harness.trainer import GlueTrainer
 

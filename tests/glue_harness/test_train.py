@@ -141,7 +141,7 @@ def test_a_sweep_runs_sources_before_what_starts_from_them(tmp_path):
 def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
     from glue_harness import supervise
     from glue_harness.hardware import resolve_environment
-    from glue_harness.records import identify
+    from glue_harness.identity import identify
 
     config = build_config(f"runs_dir={tmp_path}")
     identity = identify(config, resolve_environment(config.trainer))

@@ -10,29 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from glue_harness import callbacks
+from glue_harness.arguments import count_warmup_steps, micro_batch_size, training_arguments
 from glue_harness.backbone import load_backbone, load_tokenizer
+from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.data import tokenise
 from glue_harness.errors import InputError
 from glue_harness.hardware import Environment, resolve_environment
+from glue_harness.identity import identify
 from glue_harness.logits import logits_files
 from glue_harness.method import apply_method
-from glue_harness.records import identify
+from glue_harness.preparation import Prepared
 from glue_harness.sources import load_split
-from glue_harness.trainer import (
-    CHECKPOINTS,
-    build_optimizer,
-    build_trainer,
-    count_warmup_steps,
-    fit,
-    micro_batch_size,
-    sum_loss,
-    training_arguments,
-)
+from glue_harness.trainer import GlueTrainer, build_optimizer, build_trainer, fit, sum_loss
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)
 
 
-def parts_of(config, train_rows=64, dev_rows=32):
+def prepare_rows(config, train_rows=64, dev_rows=32):
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(config.model)
     train, dev = (
@@ -40,15 +35,14 @@ def parts_of(config, train_rows=64, dev_rows=32):
         for split in ("train", "validation")
     )
     backbone = load_backbone(config.model, config.task, config.seed)
-    model, _ = apply_method(backbone, config.model, config.method, config.seed)
-    return model, train.select(range(train_rows)), dev.select(range(dev_rows)), tokenizer
+    model, parameters = apply_method(backbone, config.model, config.method, config.seed)
+    splits = train.select(range(train_rows)), dev.select(range(dev_rows))
+    return Prepared(model, parameters, *splits, tokenizer, data_sha256={}, seconds=0.0)
 
 
 def train(config, folder, environment=CPU, **rows):
-    model, train_split, dev, tokenizer = parts_of(config, **rows)
-    return fit(
-        model, train_split, dev, config, tokenizer, identify(config, environment), folder, show_progress=False
-    )
+    prepared = prepare_rows(config, **rows)
+    return fit(prepared, config, identify(config, environment), folder, show_progress=False)
 
 
 NO_DROPOUT = ["model.architecture.hidden_dropout_prob=0", "model.architecture.attention_probs_dropout_prob=0"]
@@ -56,8 +50,7 @@ NO_DROPOUT = ["model.architecture.hidden_dropout_prob=0", "model.architecture.at
 
 def first_gradient_norm(config, folder, rows):
     """Train one step with a huge clip and return the norm that Trainer saw."""
-    model, train_split, dev, tokenizer = parts_of(config, train_rows=rows)
-    trainer = build_trainer(model, train_split, dev, config, tokenizer, CPU, folder)
+    trainer = build_trainer(prepare_rows(config, train_rows=rows), config, CPU, folder)
     trainer.train()
     return trainer.state.log_history[0]["grad_norm"]
 
@@ -96,8 +89,7 @@ def test_loss_is_the_mean_over_the_accumulated_batch():
 def test_paper_has_the_authors_optimiser_and_schedule(build_config, tmp_path):
     """FAITHFULNESS.md: AdamW, decay 0.01 on everything, int(0.06 N) warm-up steps, then linear to 0."""
     config = build_config("trainer=paper", "trainer.max_length=64", "trainer.epochs=4")
-    model, train_split, dev, tokenizer = parts_of(config, train_rows=500)
-    trainer = build_trainer(model, train_split, dev, config, tokenizer, CPU, tmp_path)
+    trainer = build_trainer(prepare_rows(config, train_rows=500), config, CPU, tmp_path)
     steps = 4 * math.ceil(500 / 32)
     trainer.create_scheduler(steps)
     assert trainer.args.warmup_steps == int(0.06 * steps) == 3
@@ -129,7 +121,7 @@ def test_warm_up_is_a_share_or_a_number_of_steps(build_config):
 
 def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
     config = build_config("method=edora")
-    model, *_ = parts_of(config)
+    model = prepare_rows(config).model
     held = [p for group in build_optimizer(model, config).param_groups for p in group["params"]]
     trained = [p for p in model.parameters() if p.requires_grad]
     assert sorted(map(id, held)) == sorted(map(id, trained))
@@ -137,8 +129,9 @@ def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
 
 def test_logits_are_in_the_splits_own_order(build_config, tmp_path):
     config = build_config("trainer.max_steps=1")
-    model, train_split, dev, tokenizer = parts_of(config)
-    fit(model, train_split, dev, config, tokenizer, identify(config, CPU), tmp_path, show_progress=False)
+    prepared = prepare_rows(config)
+    model, dev, tokenizer = prepared.model, prepared.dev, prepared.tokenizer
+    fit(prepared, config, identify(config, CPU), tmp_path, show_progress=False)
     stored = np.load(logits_files(tmp_path)[1])
     model.eval()
     with torch.no_grad():
@@ -168,12 +161,10 @@ def test_same_seed_same_bits_other_seed_other_bits(build_config, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_once(build_config, tmp_path):
     config = build_config("trainer=fast")
-    model, train_split, dev, tokenizer = parts_of(config)
+    prepared = prepare_rows(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight[5:] = math.inf
-    outcome = fit(
-        model, train_split, dev, config, tokenizer, identify(config, CPU), tmp_path, show_progress=False
-    )
+        prepared.model.get_input_embeddings().weight[5:] = math.inf
+    outcome = fit(prepared, config, identify(config, CPU), tmp_path, show_progress=False)
     assert outcome.diverged == "loss is nan at step 1, epoch 1"
     assert outcome.epochs == []
 
@@ -260,6 +251,59 @@ test_trainer.train(compose_run(*{overrides!r}), trainer.Path({str(tmp_path / "ki
     assert resumed.epochs == whole.epochs
     assert resumed.examples_seen == whole.examples_seen == 3 * 64
     assert resumed.train_seconds > 0
+
+
+def test_a_run_goes_on_within_an_epoch(build_config, tmp_path, monkeypatch):
+    """Stopped in its twelfth step, the fourth of an epoch, with a checkpoint after each step within epochs."""
+    settings = ["trainer=fast", "trainer.epochs=3", "trainer.batch_size=8", "trainer.device_batch_size=4"]
+    config = build_config(*settings, "method=edora", "checkpoint_minutes=0")
+    whole = train(build_config(*settings, "method=edora", "checkpoint_minutes=null"), tmp_path / "whole")
+    begun = []
+
+    def count_or_stop(self, *arguments, step=GlueTrainer.training_step, **named):
+        begun.append(self.state.global_step)
+        if 10 in begun and begun.count(11) == 2:
+            raise RuntimeError("planted")
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(GlueTrainer, "training_step", count_or_stop)
+    with pytest.raises(RuntimeError, match="planted"):
+        train(config, tmp_path / "stopped")
+    (checkpoint,) = (tmp_path / "stopped" / CHECKPOINTS).iterdir()
+    assert checkpoint.name == "checkpoint-11"
+    begun.clear()
+    resumed = train(config, tmp_path / "stopped")
+    assert begun == [step for step in range(11, 24) for _ in range(2)]
+    for epoch in (1, 2, 3):
+        stopped, undisturbed = (logits_files(tmp_path / name)[epoch] for name in ("stopped", "whole"))
+        assert stopped.read_bytes() == undisturbed.read_bytes()
+    assert resumed.epochs == whole.epochs
+    assert resumed.examples_seen == whole.examples_seen == 3 * 64
+
+
+def test_a_checkpoint_within_an_epoch_is_made_once_the_last_is_old(build_config, tmp_path, monkeypatch):
+    """A step takes a minute here."""
+    saved = []
+    monkeypatch.setattr(
+        GlueTrainer, "_save_checkpoint", lambda self, *_: saved.append(self.state.global_step)
+    )
+    config = build_config("trainer=fast", "trainer.epochs=2", "trainer.batch_size=4")
+    trainer = build_trainer(prepare_rows(config, train_rows=40), config, CPU, tmp_path)
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: 60.0 * trainer.state.global_step)
+    trainer.add_callback(callbacks.CheckpointTimer(4))
+    trainer.train()
+    assert saved == [4, 8, 10, 14, 18, 20]  # of these, 10 and 20 are the ends of epochs
+
+
+def test_the_training_loss_is_the_mean_over_an_epochs_steps(build_config, tmp_path):
+    config = build_config("trainer=fast", "trainer.epochs=2", "trainer.batch_size=8")
+    trainer = build_trainer(prepare_rows(config, train_rows=36), config, CPU, tmp_path)
+    trainer.train()
+    logged = [
+        entry["loss"] for entry in trainer.state.log_history if "loss" in entry
+    ]  # Trainer's own, in float32
+    assert trainer.epoch_loss.finished == pytest.approx(logged, rel=1e-6)
+    assert len(logged) == 2
 
 
 def test_logits_of_an_attempt_without_a_checkpoint_are_not_scored(build_config, tmp_path):

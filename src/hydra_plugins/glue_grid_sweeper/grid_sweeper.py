@@ -92,7 +92,7 @@ class GridSweeper(Sweeper):
         require(limit is None or limit >= 1, "hydra.sweeper.queue_limit", limit, "1 or more, or null")
         self.jobs_per_launch = jobs_per_launch(self.whole_config.hydra.launcher)
         check_writable(Path(todo[0].config.runs_dir))
-        from glue_harness.run import check_inputs
+        from glue_harness.preparation import check_inputs
 
         check_inputs([cell.config for cell in todo])
 

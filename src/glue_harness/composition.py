@@ -1,0 +1,121 @@
+"""From a composed configuration to a checked `Config`.
+
+Beyond this module only the entrances (`train`, `sweep`) see OmegaConf.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from glue_harness.config import Config, Model
+from glue_harness.errors import choices, input_errors, require, require_one_of
+
+
+def resolve(composed: DictConfig) -> Config:
+    """Turn a composed configuration into a checked, fully resolved `Config`.
+
+    Raises:
+        InputError: a key the schema does not know (also one added with `+`), a value of the wrong type or
+            outside its range.
+    """
+    return fill_in(enforce_schema(composed), {})
+
+
+def enforce_schema(composed: DictConfig) -> DictConfig:
+    """Return a composed configuration on a fresh schema, which knows no key but its own; still unresolved.
+
+    Raises:
+        InputError: a key the schema does not know, or a value of the wrong type.
+    """
+    with input_errors():
+        plain = OmegaConf.to_container(composed, resolve=False)
+        template = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(plain))
+    assert isinstance(template, DictConfig)
+    return template
+
+
+def fill_in(template: DictConfig, values: dict[str, Any]) -> Config:
+    """Resolve a configuration with `values` set by dotted name, far faster than composing it anew for each.
+
+    The values stay set in `template`.
+
+    Raises:
+        InputError: a value of the wrong type or outside its range.
+    """
+    with input_errors():
+        for name, value in values.items():
+            OmegaConf.update(template, name, value)
+        config = OmegaConf.to_object(template)
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Check every value that can be judged without loading data or weights.
+
+    Raises:
+        InputError: naming field, value and what is allowed.
+    """
+    trainer = config.trainer
+    largest = max_rank(config.model)
+    require(1 <= config.rank <= largest, "rank", config.rank, f"1 to {largest} for {config.model.name}")
+    require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 4294967295")
+    for name in ("epochs", "batch_size", "eval_batch_size", "max_length"):
+        require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "1 or more")
+    for name in ("learning_rate", "head_learning_rate"):
+        require(getattr(trainer, name) > 0, f"trainer.{name}", getattr(trainer, name), "above 0")
+    for name in ("weight_decay", "max_grad_norm"):
+        require(getattr(trainer, name) >= 0, f"trainer.{name}", getattr(trainer, name), "0 or more")
+    require(0 <= trainer.warmup_share < 1, "trainer.warmup_share", trainer.warmup_share, "0 to 1, 1 excluded")
+    warmup = trainer.warmup_steps
+    require(warmup is None or warmup >= 0, "trainer.warmup_steps", warmup, "0 or more, or null")
+    require_one_of("trainer.precision", trainer.precision, ("auto", "bf16", "fp32"))
+    require_one_of("trainer.padding", trainer.padding, ("batch", "max_length"))
+    _check_options(config)
+    require_one_of("protocol.epoch", config.protocol.epoch, ("best", "last"))
+    require_one_of("protocol.statistic", config.protocol.statistic, ("median", "mean"))
+    require_one_of("model.weights.source", config.model.weights.source, ("hub", "package", "random"))
+    require_one_of("data.name", config.data.name, ("hub", "local", "miniature"))
+    require_one_of("task.headline", config.task.headline, tuple(config.task.metrics))
+    positive = ("max_steps", "device_batch_size")
+    for name in (n for n in positive if getattr(trainer, n) is not None):
+        require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "1 or more, or null")
+    limit = max_tokens(config.model)
+    require(
+        trainer.max_length <= limit,
+        "trainer.max_length",
+        trainer.max_length,
+        f"at most {limit} for the model",
+    )
+
+
+def _check_options(config: Config) -> None:
+    """Check what is off unless it is asked for."""
+    holdout, origin, tracking = config.data.holdout, config.init_from, config.tracking
+    minutes = config.checkpoint_minutes
+    require(minutes is None or minutes >= 0, "checkpoint_minutes", minutes, "0 or more, or null")
+    require(holdout is None or 0 < holdout < 1, "data.holdout", holdout, "between 0 and 1, or null")
+    if origin is not None:
+        others = [task for task in choices("task") if task != config.task.name]
+        require_one_of("init_from", origin, tuple(others))
+        allowed = f"null for method={config.method.name}, whose runs keep no weights to start from"
+        require(config.method.adapter is not None, "init_from", origin, allowed)
+    if tracking.name == "wandb":
+        require_one_of("tracking.mode", str(tracking.mode), ("offline", "online"))
+        require(tracking.timeout_seconds > 0, "tracking.timeout_seconds", tracking.timeout_seconds, "above 0")
+
+
+def max_rank(model: Model) -> int:
+    """Return the largest rank that every adapted layer of `model` can hold: its smaller side."""
+    architecture = model.architecture
+    return min(architecture["hidden_size"], architecture["intermediate_size"])
+
+
+def max_tokens(model: Model) -> int:
+    """Return the longest input `model` takes, in tokens; RoBERTa's positions start after its padding id."""
+    architecture = model.architecture
+    offset = architecture["pad_token_id"] + 1 if architecture["model_type"] == "roberta" else 0
+    return architecture["max_position_embeddings"] - offset
