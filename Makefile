@@ -17,7 +17,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
 	$(if $(TRACKING),tracking=$(TRACKING))
 
-LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
+LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
 	wandb-sync bench bench-runs stress test test-all lint clean
@@ -28,7 +28,7 @@ help:  ## list the targets
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
-	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; WATCH=1 keeps status up to date"
+	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date"
 
 setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
 

@@ -97,6 +97,8 @@ def _check_options(config: Config) -> None:
     holdout, origin, tracking = config.data.holdout, config.init_from, config.tracking
     minutes = config.checkpoint_minutes
     require(minutes is None or minutes >= 0, "checkpoint_minutes", minutes, "0 or more, or null")
+    runs = config.launcher.runs_per_gpu
+    require(runs >= 1, "launcher.runs_per_gpu", runs, "1 or more")
     require(holdout is None or 0 < holdout < 1, "data.holdout", holdout, "between 0 and 1, or null")
     if origin is not None:
         others = [task for task in choices("task") if task != config.task.name]

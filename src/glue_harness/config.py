@@ -118,7 +118,8 @@ class Trainer:
     """The protocol of training. `batch_size` is global: accumulation and processes are derived from it.
 
     Warm-up is a share of all optimiser steps, unless `warmup_steps` gives their number.
-    `accelerated` has the same computed in less time, but for roundings and the dropout's random numbers.
+    `accelerated` has the same computed in less time, but for roundings and the dropout's random numbers;
+    `fused_optimizer` has AdamW pass over a parameter once, and rounds otherwise too.
     """
 
     name: str = MISSING
@@ -139,6 +140,7 @@ class Trainer:
     length_buckets: bool = MISSING
     precision: str = MISSING
     accelerated: bool | None = None
+    fused_optimizer: bool | None = None
 
 
 @dataclass
@@ -158,6 +160,13 @@ class Experiment:
     name: str | None = None
     title: str | None = None
     grid: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Launcher:
+    """What a launcher is told of our runs: how many share a GPU, which helps where one leaves it idle."""
+
+    runs_per_gpu: int = 1
 
 
 @dataclass
@@ -210,6 +219,7 @@ class Config:
     protocol: Protocol = field(default_factory=Protocol)
     experiment: Experiment = field(default_factory=Experiment)
     only: Only = field(default_factory=Only)
+    launcher: Launcher = field(default_factory=Launcher)
     search: Search = field(default_factory=Search)
     tracking: Tracking = field(default_factory=Tracking)
     checkpoint_minutes: float | None = 10.0

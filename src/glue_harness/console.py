@@ -29,7 +29,8 @@ def announce(plan: Plan, todo: Sequence[Cell], inventory: Inventory) -> None:
     ended = len(plan.select(inventory, ENDED))
     where = Path(plan.config.runs_dir).resolve()
     text = f"{plan.name} in {where}: {len(plan.cells)} runs, {ended} done, {len(todo)} to do"
-    time_left = describe_time(estimate(todo, inventory), runs_at_once()) if todo else "nothing to run"
+    at_once = runs_at_once(plan.config.launcher.runs_per_gpu)
+    time_left = describe_time(estimate(todo, inventory), at_once) if todo else "nothing to run"
     print(f"{text}; {time_left}", file=sys.stderr)
 
 

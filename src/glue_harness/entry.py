@@ -38,14 +38,14 @@ def command_line() -> Iterator[None]:
         sys.exit(0)
 
 
-def _runs_at_once() -> int:
+def _runs_at_once(runs_per_gpu: int) -> int:
     from glue_harness.hardware import runs_at_once
 
-    return runs_at_once()
+    return runs_at_once(runs_per_gpu)
 
 
-def _gpus_per_run() -> int | None:
-    """Return 1 where there are GPUs, or nothing to ask a cluster for."""
+def _gpus_per_run(runs_per_gpu: int) -> float | None:
+    """Return a run's share of a GPU where there are GPUs, or nothing to ask a cluster for."""
     from glue_harness.hardware import count_gpus
 
-    return 1 if count_gpus() else None
+    return 1 / runs_per_gpu if count_gpus() else None

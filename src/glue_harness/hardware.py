@@ -84,9 +84,9 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def runs_at_once() -> int:
-    """Return how many runs a sweep keeps going on this machine: one a GPU, or one a core."""
-    return count_gpus() or len(os.sched_getaffinity(0))
+def runs_at_once(runs_per_gpu: int) -> int:
+    """Return how many runs a sweep keeps going on this machine: so many a GPU, or one a core."""
+    return count_gpus() * runs_per_gpu or len(os.sched_getaffinity(0))
 
 
 def count_gpus() -> int:
@@ -110,22 +110,24 @@ def require_one_gpu(environment: Environment) -> None:
 
 
 @contextlib.contextmanager
-def take_gpu() -> Iterator[None]:
-    """Have one GPU, which no other run of this machine has, for oneself while inside, if there are several.
+def take_gpu(runs_per_gpu: int) -> Iterator[None]:
+    """Have one of `runs_per_gpu` places on one GPU of this machine while inside, if there are several GPUs.
 
-    Has to be entered before CUDA starts. The kernel frees the GPU when its owner dies.
+    Places are taken on all GPUs alike. Has to be entered before CUDA starts. The kernel frees the place when
+    its owner dies.
     """
     count = count_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == count else [str(index) for index in range(count)]
+    places = [(name, place) for place in range(runs_per_gpu) for name in names]
     with contextlib.ExitStack() as kept:
-        while count > 1 and not any(_lock_gpu(name, kept) for name in names):
+        while count > 1 and not any(_lock_gpu(name, place, kept) for name, place in places):
             time.sleep(GPU_POLL_SECONDS)
         yield
 
 
-def _lock_gpu(name: str, kept: contextlib.ExitStack) -> bool:
-    path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{name}.lock")
+def _lock_gpu(name: str, place: int, kept: contextlib.ExitStack) -> bool:
+    path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{name}-{place}.lock")
     if not path.exists():
         path.touch()
     lock = path.open("rb")  # enough to lock it, also for another user than the one who made it

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glue_harness.claims import is_claimed
-from glue_harness.errors import InputError
+from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
 from glue_harness.inventory import Key
 from glue_harness.records import RunRecord, Status
@@ -32,6 +32,17 @@ Ending = tuple[str, str]
 
 Launch = Callable[[Sequence[Cell]], list[Ending]]
 """Hands cells to a launcher and waits for them: an ending each."""
+
+
+def check_gpu_share(launcher: Mapping[str, Any], runs_per_gpu: int) -> None:
+    """Check that a launcher's jobs can share a GPU as they are to; `launcher` is Hydra's node of that name.
+
+    Raises:
+        InputError: they cannot.
+    """
+    alone = launcher["_target_"].endswith("SlurmLauncher")
+    allowed = "1 with launcher=slurm, which gives every job whole GPUs"
+    require(not alone or runs_per_gpu == 1, "launcher.runs_per_gpu", runs_per_gpu, allowed)
 
 
 def jobs_per_launch(launcher: Mapping[str, Any]) -> int | None:

@@ -126,12 +126,11 @@ def _run_study(study: optuna.Study, cells: list[Cell], bar: tqdm) -> None:
     begun = [optuna.trial.Trial(study, trial._trial_id) for trial in study.get_trials(states=(running,))]
     bar.update(len(study.trials) - len(begun))
     labels = _load_labels(cells[0].config)
+    at_once = runs_at_once(cells[0].config.launcher.runs_per_gpu)
     attempts: list[Attempt] = []
     try:
         while True:
-            while len(attempts) < runs_at_once() and (
-                begun or len(study.trials) < study.user_attrs["trials"]
-            ):
+            while len(attempts) < at_once and (begun or len(study.trials) < study.user_attrs["trials"]):
                 trial = begun.pop() if begun else study.ask()
                 attempts.append(Attempt(study, trial, _draw(trial, cells), labels))
             if not attempts:

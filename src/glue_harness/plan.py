@@ -17,7 +17,7 @@ def describe_plan(plan: sweep.Plan) -> list[str]:
     """Return the lines that show a plan."""
     inventory = plan.take_inventory()
     left = plan.select(inventory, LEFT)
-    runs_dir = Path(plan.config.runs_dir)
+    runs_dir, runs_per_gpu = Path(plan.config.runs_dir), plan.config.launcher.runs_per_gpu
     return [
         f"{plan.name}: {plan.title}",
         *describe_axes(plan),
@@ -25,7 +25,7 @@ def describe_plan(plan: sweep.Plan) -> list[str]:
         *tabulate_runs(plan, inventory),
         "",
         f"in {runs_dir.resolve()}: {describe_counts(plan, inventory)}",
-        *describe_needs(estimate(left, inventory), runs_at_once(), free_space(runs_dir)),
+        *describe_needs(estimate(left, inventory), runs_at_once(runs_per_gpu), free_space(runs_dir)),
     ]
 
 

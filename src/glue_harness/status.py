@@ -28,9 +28,8 @@ def describe_status(plan: sweep.Plan) -> tuple[list[str], bool]:
     lines += [*tabulate_runs(plan, inventory), ""]
     lines += [*list_running(plan, inventory), *list_bad(plan, inventory)]
     if left:
-        lines += [
-            f"{len(left):,} left: {describe_time(estimate(left, inventory), running or runs_at_once())}"
-        ]
+        at_once = running or runs_at_once(plan.config.launcher.runs_per_gpu)
+        lines += [f"{len(left):,} left: {describe_time(estimate(left, inventory), at_once)}"]
     return lines, not left
 
 

@@ -103,7 +103,7 @@ def _run_in_child(config: Config, identity: Identity, sender: Connection) -> Non
     try:
         with contextlib.suppress(OSError):  # a folder that cannot be written is run_once's to report
             _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
-        with take_gpu():
+        with take_gpu(config.launcher.runs_per_gpu):
             ending = run_once(config, identity, show_progress=False)
         sender.send(tuple(ending))
     except Exception as error:

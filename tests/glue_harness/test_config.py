@@ -34,6 +34,8 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("data.holdout=1", "data.holdout=1.0: allowed is between 0 and 1, or null"),
         ("init_from=nix", "init_from=nix: allowed is one of cola, mnli, "),
         ("tracking=nix", "tracking=nix: allowed is one of none, wandb"),
+        ("checkpoint_minutes=-1", "checkpoint_minutes=-1.0: allowed is 0 or more, or null"),
+        ("launcher.runs_per_gpu=0", "launcher.runs_per_gpu=0: allowed is 1 or more"),
         ("search=nix", "search=nix: allowed is one of grid, optuna"),
     ],
 )

@@ -54,16 +54,35 @@ def test_a_run_waits_for_a_gpu_of_its_own_and_keeps_nothing_open_meanwhile(tmp_p
     with contextlib.ExitStack() as held:
         busy = []
         for gpu in range(2):
-            path = tmp_path / f"glue-harness-gpu-{gpu}.lock"
+            path = tmp_path / f"glue-harness-gpu-{gpu}-0.lock"
             path.touch()
             path.chmod(0o444)  # another user's
             busy.append(held.enter_context(path.open("rb")))
             fcntl.flock(busy[-1], fcntl.LOCK_EX)
         monkeypatch.setattr(hardware.time, "sleep", look)
-        with hardware.take_gpu():
+        with hardware.take_gpu(runs_per_gpu=1):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
             assert len(looks) == 50
             assert len(set(looks)) == 1
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_several_runs_share_a_gpu_once_each_has_one(monkeypatch):
+    taken = []
+    monkeypatch.setattr(hardware.time, "sleep", lambda _: running.close())  # who waits sees the first one end
+    with contextlib.ExitStack() as others:
+        running = others.enter_context(contextlib.ExitStack())
+        for _ in range(5):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+            (running if not taken else others).enter_context(hardware.take_gpu(runs_per_gpu=2))
+            taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["4", "6", "4", "6", "4"]
+    assert hardware.runs_at_once(runs_per_gpu=2) == 4
+
+
+def test_without_a_gpu_a_run_has_a_core(monkeypatch):
+    monkeypatch.setattr(hardware, "count_gpus", lambda: 0)
+    assert hardware.runs_at_once(runs_per_gpu=3) == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.usefixtures("two_gpus")

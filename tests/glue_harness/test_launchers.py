@@ -12,6 +12,7 @@ from glue_harness import launchers
 from glue_harness.claims import claim
 from glue_harness.errors import InputError, explain
 from glue_harness.launchers import (
+    check_gpu_share,
     jobs_per_launch,
     launch_side_by_side,
     run_to_the_end,
@@ -246,3 +247,11 @@ def test_a_run_whose_other_owner_dies_is_launched_again(cells, failed_before):
     endings = run_to_the_end(launch, cells)
     assert endings[0] == ("complete", "taken over")
     assert launches == [[cell.key for cell in cells], [cells[0].key]]
+
+
+def test_a_slurm_job_shares_its_gpus_with_nobody():
+    check_gpu_share(SLURM, 1)
+    check_gpu_share(ray_at("local"), 4)
+    message = r"launcher\.runs_per_gpu=2: allowed is 1 with launcher=slurm"
+    with pytest.raises(InputError, match=message):
+        check_gpu_share(SLURM, 2)

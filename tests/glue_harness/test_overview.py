@@ -32,7 +32,7 @@ def planned(tmp_path):
 
 
 def test_status_shows_done_running_failed_and_missing(planned, monkeypatch):
-    monkeypatch.setattr(status_entry, "runs_at_once", lambda: 2)
+    monkeypatch.setattr(status_entry, "runs_at_once", lambda runs_per_gpu: 2)
     lines, ended = status_entry.describe_status(planned)
     assert not ended
     assert lines[0].endswith("runs: 8 runs, 3 complete, 1 diverged, 1 running, 1 failed, 2 missing")
@@ -58,7 +58,7 @@ def test_looking_changes_nothing(planned, tmp_path):
 
 
 def test_plan_shows_the_grid_and_what_the_rest_takes(planned, monkeypatch):
-    monkeypatch.setattr(plan_entry, "runs_at_once", lambda: 2)
+    monkeypatch.setattr(plan_entry, "runs_at_once", lambda runs_per_gpu: 2)
     lines = plan_entry.describe_plan(planned)
     assert lines[:7] == [
         "demo: A demo & its table",

@@ -86,11 +86,13 @@ class GridSweeper(Sweeper):
         """Find out within seconds what would end every run: the launcher first, the data and weights last."""
         from glue_harness.claims import check_writable
         from glue_harness.errors import require
-        from glue_harness.launchers import jobs_per_launch
+        from glue_harness.launchers import check_gpu_share, jobs_per_launch
 
         limit = self.queue_limit
         require(limit is None or limit >= 1, "hydra.sweeper.queue_limit", limit, "1 or more, or null")
-        self.jobs_per_launch = jobs_per_launch(self.whole_config.hydra.launcher)
+        launcher = self.whole_config.hydra.launcher
+        check_gpu_share(launcher, todo[0].config.launcher.runs_per_gpu)
+        self.jobs_per_launch = jobs_per_launch(launcher)
         check_writable(Path(todo[0].config.runs_dir))
         from glue_harness.preparation import check_inputs
 
