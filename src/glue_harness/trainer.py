@@ -129,7 +129,7 @@ def build_trainer(prepared: Prepared, config: Config, environment: Environment, 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
     """Return torch's AdamW over the adapter's and the head's parameter groups."""
     groups = parameter_groups(model, config.model.head_modules, config.trainer)
-    return torch.optim.AdamW(groups, lr=config.trainer.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.trainer.learning_rate, fused=config.trainer.fused_optimizer)
 
 
 def sum_loss(

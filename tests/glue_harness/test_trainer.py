@@ -127,6 +127,26 @@ def test_every_trained_parameter_is_in_the_optimiser_once(build_config):
     assert sorted(map(id, held)) == sorted(map(id, trained))
 
 
+@pytest.mark.parametrize("method", ["edora", "full"])
+def test_the_fused_optimiser_takes_the_same_steps(build_config, method):
+    """Beside torch's AdamW of one operation after the other, as the authors' code has it."""
+    trained = []
+    for choice in ("true", "null"):
+        config = build_config(f"method={method}", f"trainer.fused_optimizer={choice}")
+        model = prepare_rows(config).model
+        optimizer = build_optimizer(model, config)
+        assert bool(optimizer.defaults["fused"]) == (choice == "true")
+        generator = torch.Generator().manual_seed(0)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        for _ in range(5):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+        trained.append(parameters)
+    for fused, plain in zip(*trained, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-7)
+
+
 def test_logits_are_in_the_splits_own_order(build_config, tmp_path):
     config = build_config("trainer.max_steps=1")
     prepared = prepare_rows(config)
