@@ -1,8 +1,8 @@
 """Tensors on disk, by the name of what they were computed from; a file each, safe with many processes.
 
 The folder is $EDORA_CACHE, else edora/ in $XDG_CACHE_HOME or ~/.cache; EDORA_CACHE=off has none. It holds
-nothing that cannot be computed again, and may be deleted at any time. A file is a SHA-256 of its name and
-content, followed by that content in the format of safetensors.
+nothing that cannot be computed again, and may be deleted at any time. A file is in the format of safetensors;
+its metadata hold a SHA-256 of its name and content.
 """
 
 import hashlib
@@ -12,10 +12,14 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from safetensors.torch import load, save
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-CHECKSUM_BYTES = 32
+CHECKSUM = "sha256"
+"""The key of the checksum in a file's metadata."""
+
 OFF = "off"
 """The value of EDORA_CACHE that has nothing read and nothing written."""
 
@@ -34,22 +38,29 @@ def find_folder() -> Path:
 def read_tensors(key: str, kind: str = "svd") -> dict[str, Tensor] | None:
     """Read what was written under this key: None if there is nothing, or if it cannot be trusted.
 
-    Keys of one kind have a folder of their own. A file whose checksum does not fit its name and content is
+    Keys of one kind have a folder of their own. The tensors are memory-mapped: processes that read the same
+    file share its pages, until they write to them. A file whose checksum does not fit its name and content is
     damaged: it is removed, with a warning.
     """
     if _is_off():
         return None
     try:
         path = _find_file(key, kind)
-        data = path.read_bytes()
+        path.open("rb").close()  # safetensors has one error of its own for all that can go wrong
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
         _warn_once("read", _give_reason(error))
         return None
-    checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
-    if checksum == _compute_checksum(key, content):
-        return load(content)
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            checksum = (file.metadata() or {}).get(CHECKSUM)
+    except (SafetensorError, OSError):
+        tensors, checksum = {}, None
+    if checksum == _compute_checksum(key, tensors):
+        return tensors
     warnings.warn(f"{path} is damaged; it is removed, and its content computed again.", stacklevel=2)
     _remove(path)
     return None
@@ -62,14 +73,14 @@ def write_tensors(key: str, tensors: dict[str, Tensor], kind: str = "svd") -> No
     """
     if _is_off():
         return
-    content = save(tensors)
+    content = save(tensors, metadata={CHECKSUM: _compute_checksum(key, tensors)})
     partial = None
     try:
         path = _find_file(key, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         with open(partial, "xb") as file:
-            file.write(_compute_checksum(key, content) + content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -85,11 +96,15 @@ def _is_off() -> bool:
 
 
 def _find_file(key: str, kind: str) -> Path:
-    return find_folder() / kind / f"{key}.tensors"
+    return find_folder() / kind / f"{key}.safetensors"
 
 
-def _compute_checksum(key: str, content: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + b"\0" + content).digest()
+def _compute_checksum(key: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(key.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

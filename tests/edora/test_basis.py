@@ -115,7 +115,7 @@ def test_every_rank_and_seed_shares_what_was_computed_once(cache, monkeypatch):
         for seed in (0, 1):
             make_layer(40, 30, r=rank, init_seed=seed)
     assert len(calls) == 1
-    assert len(list(cache.rglob("*.tensors"))) == 1
+    assert len(list(cache.rglob("*.safetensors"))) == 1
 
 
 @pytest.mark.parametrize("library", ["torch", "sklearn"])
@@ -124,7 +124,7 @@ def test_another_version_of_the_library_that_computes_is_another_entry(library, 
     decompose_weight(weight, 4, "randomized")
     monkeypatch.setattr(f"{library}.__version__", "0.0")
     decompose_weight(weight, 4, "randomized")
-    assert len(list(cache.rglob("*.tensors"))) == 2
+    assert len(list(cache.rglob("*.safetensors"))) == 2
 
 
 def test_randomized_is_the_authors_call():

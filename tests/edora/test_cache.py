@@ -79,17 +79,34 @@ def test_a_damaged_file_is_removed_with_a_warning(folder, damage):
     cache.write_tensors("key", TENSORS)
     (path,) = list_files(folder)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match=r"key\.tensors is damaged"):
+    with pytest.warns(UserWarning, match=r"key\.safetensors is damaged"):
         assert cache.read_tensors("key") is None
     assert not path.exists()
     cache.write_tensors("key", TENSORS)
     assert is_equal(cache.read_tensors("key"))
 
 
+def test_what_is_read_is_the_file_itself_mapped_into_memory(folder):
+    cache.write_tensors(
+        "key", {"large": torch.arange(2**20), "scalar": torch.tensor(3), "empty": torch.empty(0)}
+    )
+    (path,) = list_files(folder)
+    tensors = cache.read_tensors("key")
+    with open("/proc/self/maps") as maps:
+        (begin, end) = next(line.split()[0].split("-") for line in maps if line.rstrip().endswith(str(path)))
+    assert int(begin, 16) <= tensors["large"].data_ptr() < int(end, 16)
+    tensors["large"][0] = 7  # a process's own copy of that page
+    assert cache.read_tensors("key")["large"][0] == 0
+    assert tensors["scalar"] == 3
+    assert tensors["empty"].shape == (0,)
+    path.unlink()
+    assert tensors["large"].sum() == 7 + sum(range(2**20))
+
+
 def test_a_file_under_another_name_is_not_trusted(folder):
     cache.write_tensors("key", TENSORS)
     (path,) = list_files(folder)
-    path.rename(path.with_name("other.tensors"))
+    path.rename(path.with_name("other.safetensors"))
     with pytest.warns(UserWarning, match="damaged"):
         assert cache.read_tensors("other") is None
 
@@ -174,7 +191,7 @@ def test_processes_that_write_and_read_at_once_never_see_half_a_file(folder):
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 4
     assert faults.empty()
-    assert [path.name for path in list_files(folder)] == ["key.tensors"]
+    assert [path.name for path in list_files(folder)] == ["key.safetensors"]
 
 
 def test_threads_share_it_too():
