@@ -12,6 +12,7 @@ from glue_harness.run import run_once
 from glue_harness.sweep import plan
 
 METHODS = choices("method")
+IN_FP32_ALONE = ("tiny_deberta", "vera")  # conf/method/vera.yaml says why
 
 
 @pytest.mark.slow
@@ -19,12 +20,45 @@ METHODS = choices("method")
 @pytest.mark.parametrize(("task", "method"), list(itertools.product(TASKS, METHODS)))
 def test_every_method_trains_on_every_task(model, task, method, tmp_path):
     overrides = [f"model={model}", f"task={task}", f"method={method}", "data=miniature", "trainer=fast"]
-    if (model, method) == ("tiny_deberta", "vera"):
-        overrides += ["trainer.precision=fp32"]  # conf/method/vera.yaml says why
-    (cell,) = plan([*overrides, "trainer.epochs=1", "rank=4", f"runs_dir={tmp_path}"]).cells
-    ending = run_once(cell.config, cell.identity, show_progress=False)
-    assert ending.state == Status.COMPLETE, ending.message
-    (epoch,) = cell.record().epochs
-    assert math.isfinite(epoch.train_loss)
+    if (model, method) == IN_FP32_ALONE:
+        overrides += ["trainer.precision=fp32"]
+    cell, (epoch,) = complete(*overrides, "trainer.epochs=1", "rank=4", f"runs_dir={tmp_path}")
     assert set(epoch.metrics["all"]) == set(cell.config.task.metrics)
     assert ("mismatched" in epoch.metrics) == (task == "mnli")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("method", [name for name in METHODS if ("tiny_deberta", name) != IN_FP32_ALONE])
+def test_deberta_trains_in_both_precisions(method, precision, tmp_path, monkeypatch):
+    """Three epochs; a loss or logits that are not finite would end the run as diverged."""
+    monkeypatch.setattr(
+        "glue_harness.hardware.has_bf16", lambda device: True
+    )  # emulated where it is not there
+    overrides = [f"method={method}", f"trainer.precision={precision}", "task=mrpc", "trainer=fast", "rank=4"]
+    overrides += ["data=miniature", "trainer.epochs=3", f"runs_dir={tmp_path}"]
+    _, epochs = complete("model=tiny_deberta", *overrides)
+    assert len(epochs) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_deberta_of_base_size_takes_a_few_steps(precision, tmp_path, monkeypatch):
+    monkeypatch.setattr("glue_harness.hardware.has_bf16", lambda device: True)
+    overrides = [
+        "model=deberta_v3_base_random",
+        "task=mrpc",
+        "method=edora",
+        f"trainer.precision={precision}",
+    ]
+    complete(*overrides, "data=miniature", "trainer=smoke", f"runs_dir={tmp_path}")
+
+
+def complete(*overrides):
+    """Run to the end; return the cell and its epochs, whose losses are numbers."""
+    (cell,) = plan(list(overrides)).cells
+    ending = run_once(cell.config, cell.identity, show_progress=False)
+    assert ending.state == Status.COMPLETE, ending.message
+    epochs = cell.record().epochs
+    assert all(math.isfinite(epoch.train_loss) for epoch in epochs)
+    return cell, epochs
