@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from glue_harness import miniature
 from glue_harness.config import Config
 from glue_harness.grid import Cell
+from glue_harness.hardware import count_gpus
 from glue_harness.inventory import Found, Inventory
 from glue_harness.records import Status
 
-Likeness = tuple[str, ...]
-"""What runs have in common: their settings; model, task and label; …; or no more than their model."""
+Likeness = tuple[object, ...]
+"""What runs have in common: their settings; how they train, model, task and label; …; or only their model."""
+
+STYLE = ("padding", "precision", "accelerated")
+"""What of a trainer makes the same rows take another time, by far."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
     seconds, size, unlike = 0.0, 0, 0
     for cell in cells:
         config, examples = cell.config, count_examples(cell.config)
-        likenesses = _list_likenesses(
-            cell.cell_hash, config.model.name, config.task.name, config.method.name, config.method.label
-        )
+        names = (config.model.name, config.task.name, config.method.name, config.method.label)
+        likenesses = _list_likenesses(cell.cell_hash, vars(config.trainer), *names)
         known = [likeness for likeness in likenesses if likeness in groups]
         if not known or examples is None:
             unlike += 1
@@ -59,28 +63,34 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
 
 
 def _group_complete(inventory: Inventory) -> tuple[dict[Likeness, list[Found]], Counter[str]]:
-    """Return the complete runs by everything they can have in common, and how many ran on which hardware."""
-    groups: dict[Likeness, list[Found]] = {}
-    hardware: Counter[str] = Counter()
-    for (cell_hash, _), records in inventory.records.items():
-        for found in records:
-            if found.status is not Status.COMPLETE or not _pace(found):
-                continue
-            hardware[found.hardware] += 1
-            for likeness in _list_likenesses(cell_hash, found.model, found.task, found.method, found.label):
-                groups.setdefault(likeness, []).append(found)
-    return groups, hardware
+    """Return the complete runs by everything they can have in common, and how many ran on which hardware.
 
-
-def _list_likenesses(cell_hash: str, model: str, task: str, method: str, label: str) -> list[Likeness]:
-    """Return what a run can have in common with others, the most first."""
-    return [
-        ("settings", cell_hash),
-        ("label", model, task, label),
-        ("method", model, task, method),
-        ("task", model, task),
-        ("model", model),
+    A sweep's runs are one process each: a run that several shared says nothing of them. Nor does one on
+    another kind of device, once there are runs on this one.
+    """
+    complete = [
+        (cell_hash, found)
+        for (cell_hash, _), records in inventory.records.items()
+        for found in records
+        if found.status is Status.COMPLETE and _pace(found) and found.environment.processes == 1
     ]
+    device = "cuda" if count_gpus() else "cpu"
+    here = [(cell_hash, found) for cell_hash, found in complete if found.environment.device == device]
+    groups: dict[Likeness, list[Found]] = {}
+    for cell_hash, found in here or complete:
+        names = (found.model, found.task, found.method, found.label)
+        for likeness in _list_likenesses(cell_hash, found.trainer, *names):
+            groups.setdefault(likeness, []).append(found)
+    return groups, Counter(found.hardware for _, found in here or complete)
+
+
+def _list_likenesses(
+    cell_hash: str, trainer: Mapping[str, Any], model: str, task: str, method: str, label: str
+) -> list[Likeness]:
+    """Return what a run can have in common with others, the most first."""
+    style = tuple(trainer.get(name) for name in STYLE)
+    names = [(model, task, "label", label), (model, task, "method", method), (model, task), (model,)]
+    return [("settings", cell_hash), *((style, *name) for name in names), *(("any", *name) for name in names)]
 
 
 def _pace(found: Found) -> float | None:

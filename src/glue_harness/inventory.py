@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
+from glue_harness.hardware import Environment
 from glue_harness.identity import hash_planned, numerics_today
 from glue_harness.progress import Progress, read_progress
 from glue_harness.records import RECORD_NAME, SCHEMA_VERSION, Cost, Status, read_record
@@ -41,7 +42,7 @@ LEFT = (State.RUNNING, State.FAILED, State.MISSING)
 class Found:
     """What a sweep has to know of a record, and the folder that the record lies in.
 
-    `is_current`: the code as it is would make the run with the same numerics.
+    `is_current`: the code as it is would make the run with the same numerics. `trainer` was planned.
     """
 
     folder: Path
@@ -49,6 +50,8 @@ class Found:
     task: str
     method: str
     label: str
+    trainer: Mapping[str, Any]
+    environment: Environment
     is_current: bool
     status: Status
     cost: Cost | None
@@ -149,6 +152,7 @@ class _Identity(_Part):
     label: str
     seed: int
     planned: dict[str, Any]
+    environment: Environment
     numerics: int
 
 
@@ -176,6 +180,8 @@ def _describe(head: _Head, folder: Path) -> Found:
         task=identity.task,
         method=identity.method,
         label=identity.label,
+        trainer=identity.planned["trainer"],
+        environment=identity.environment,
         is_current=identity.numerics == numerics_today(identity.planned.get("adapter")),
         status=head.status,
         cost=head.cost,

@@ -18,7 +18,7 @@ from glue_harness.config import Config
 from glue_harness.errors import CONF, InputError, input_errors
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
-from glue_harness.records import find_source
+from glue_harness.records import Status, find_source
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,39 @@ class Plan:
         return [cell for cell in self.cells if inventory.state(cell.key) in states]
 
 
-def order_stages(todo: Sequence[Cell]) -> list[list[Cell]]:
-    """Return the cells to run first, and those to run once these are through: they start from one of them.
+def order_stages(todo: Sequence[Cell]) -> tuple[list[list[Cell]], list[str]]:
+    """Return the cells to run first and those to run once these are through, and why others cannot run.
+
+    What runs second starts from a run of the first. What cannot run would start from a run that is neither
+    there nor among `todo`: a line each.
 
     Raises:
-        InputError: a run that a cell starts from is neither there nor among `todo`; names the command.
+        InputError: none of the cells can run.
     """
     planned = {cell.key for cell in todo}
-    first, second = [], []
+    first: list[Cell] = []
+    second: list[Cell] = []
+    blocked = []
     for cell in todo:
         if cell.source is None or find_source(cell.identity, Path(cell.config.runs_dir)) is not None:
             first.append(cell)
         elif cell.source.key in planned:
             second.append(cell)
         else:
-            command = shlex.join(cell.source.overrides)
-            raise InputError(
-                f"init_from={cell.config.init_from}: {cell.source.folder} holds no complete run to start "
-                f"from; make it first: python -m glue_harness.train {command}"
-            )
-    return [stage for stage in (first, second) if stage]
+            blocked.append(f"init_from={cell.config.init_from}: {_explain_missing(cell.source)}")
+    if blocked and not first:
+        raise InputError(blocked[0])
+    return [stage for stage in (first, second) if stage], blocked
+
+
+def _explain_missing(source: Cell) -> str:
+    """Say why there is nothing to start from, and what makes it if anything does."""
+    record, command = source.record(), f"python -m glue_harness.train {shlex.join(source.overrides)}"
+    if record is None or record.status is Status.FAILED:
+        return f"{source.folder} holds no complete run to start from; make it first: {command}"
+    if record.status is Status.DIVERGED:
+        return f"{source.folder} has diverged, so there is nothing to start from; allowed is another setting"
+    return f"{source.folder} was restored without its weights; remove that folder, then make it: {command}"
 
 
 def plan(overrides: list[str]) -> Plan:

@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 
 from glue_harness.estimate import count_examples, estimate, free_space, measure_size
+from glue_harness.identity import hash_plan
 from glue_harness.inventory import take_inventory
 from glue_harness.records import Status
 
-from .planned_runs import make_cell, make_cost, make_record, write_run
+from .planned_runs import CPU, GPU, make_cell, make_cost, make_record, write_run
 
 ROWS, EPOCHS = 100, 2
 
@@ -64,6 +65,28 @@ def test_the_most_like_runs_are_asked(tmp_path, like, seconds):
 def test_time_follows_the_number_of_examples(tmp_path):
     left = make_cell(epochs=5 * EPOCHS)
     assert estimate_left(tmp_path, [left], [(make_cell(), timed(20.0))]).seconds == pytest.approx(100.0)
+
+
+def test_a_run_that_trains_otherwise_is_asked_only_where_there_is_no_other(tmp_path):
+    """The same method, task and rates, but padded to the longest: several times slower."""
+    left, padded, other_task = make_cell(), make_cell(seed=2), make_cell(task="cola", seed=3)
+    padded = replace(
+        padded, config=replace(padded.config, trainer=replace(padded.config.trainer, padding="max_length"))
+    )
+    padded = replace(padded, cell_hash=hash_plan(padded.config))
+    assert estimate_left(tmp_path / "a", [left], [(padded, timed(50.0))]).seconds == pytest.approx(50.0)
+    measured = [(padded, timed(50.0)), (other_task, timed(20.0))]
+    assert estimate_left(tmp_path / "b", [left], measured).seconds == pytest.approx(20.0)
+
+
+def test_runs_of_several_processes_or_on_another_device_say_nothing(tmp_path):
+    shared = make_cell(seed=2, environment=CPU.model_copy(update={"processes": 4}))
+    elsewhere = make_cell(seed=3, environment=GPU)
+    alone = estimate_left(tmp_path / "a", [make_cell()], [(shared, timed(5.0)), (elsewhere, timed(1.0))])
+    assert alone.seconds == pytest.approx(1.0)
+    measured = [(shared, timed(5.0)), (elsewhere, timed(1.0)), (make_cell(seed=4), timed(20.0))]
+    found = estimate_left(tmp_path / "b", [make_cell()], measured)
+    assert (found.seconds, found.measured.total()) == (pytest.approx(20.0), 1)
 
 
 def test_what_resembles_nothing_is_left_out_and_counted(tmp_path):

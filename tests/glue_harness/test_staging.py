@@ -1,7 +1,10 @@
 """Staged initialisation: what a run takes from another task's run, and what it refuses to start from."""
 
 import itertools
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -191,7 +194,8 @@ def test_what_cannot_be_started_from_is_one_line(overrides, message):
 def test_sources_of_the_same_sweep_run_first(tmp_path):
     grid = "experiment.grid=[{task: [rte, stsb], init_from: [null, mnli]}, {task: [mnli]}]"
     cells = plan(["model=tiny_roberta", *SMALL, grid, f"runs_dir={tmp_path}"]).cells
-    first, second = order_stages(cells)
+    (first, second), blocked = order_stages(cells)
+    assert not blocked
     assert {(cell.config.task.name, cell.config.init_from) for cell in first} == {
         ("rte", None),
         ("stsb", None),
@@ -213,7 +217,42 @@ def test_a_missing_source_is_named_with_the_command_that_makes_it(tmp_path):
     (named,) = plan(command.split()).cells
     assert named.identity == cell.source.identity
     assert run_once(named.config, named.identity, show_progress=False).state == Status.COMPLETE
-    assert order_stages([cell]) == [[cell]]
+    assert order_stages([cell]) == ([[cell]], [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("diverged", r"has diverged, so there is nothing to start from"),
+        ("restored", r"was restored without its weights; remove that folder, then make it: python -m "),
+        ("failed", r"holds no complete run to start from; make it first: python -m "),
+    ],
+)
+def test_a_run_that_cannot_start_keeps_no_other_from_running(tmp_path, spoil, reason):
+    plain = one_cell("task=rte", f"runs_dir={tmp_path}")
+    staged = one_cell("task=rte", "init_from=mnli", f"runs_dir={tmp_path}")
+    source = make_source(staged)
+    if spoil == "restored":
+        (source.folder / TRAINED).unlink()
+    else:
+        write_record(source.record().model_copy(update={"status": Status(spoil)}), source.folder)
+    stages, (line,) = order_stages([staged, plain])
+    assert stages == [[plain]]
+    assert re.search(rf"^init_from=mnli: {source.folder} {reason}", line)
+    with pytest.raises(InputError, match=reason):
+        order_stages([staged])
+
+
+def test_what_cannot_start_is_listed_at_the_end_of_a_sweep(tmp_path):
+    grid = "experiment.grid=[{task: [rte], init_from: [null, mnli]}]"
+    command = [sys.executable, "-m", "glue_harness.train", "-m", "model=tiny_roberta", *SMALL, "method=edora"]
+    sweep = subprocess.run(
+        [*command, grid, f"runs_dir={tmp_path}"], capture_output=True, text=True, check=False
+    )
+    assert sweep.returncode == 1
+    assert "2 runs, 0 done, 1 to do" in sweep.stderr
+    assert "1 complete, 1 blocked" in sweep.stderr
+    assert "blocked: init_from=mnli: " in sweep.stderr
 
 
 def test_the_staged_experiment_starts_three_tasks_from_mnli():

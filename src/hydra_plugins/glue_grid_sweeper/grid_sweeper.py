@@ -56,7 +56,7 @@ class GridSweeper(Sweeper):
         """Plan, launch what is left, and list what failed.
 
         Raises:
-            SystemExit: with code 1 if a run failed or diverged.
+            SystemExit: with code 1 if a run failed or diverged, or could not begin.
         """
         from glue_harness import console
         from glue_harness.inventory import LEFT, State
@@ -68,8 +68,8 @@ class GridSweeper(Sweeper):
         refuse_sweep()
         planned = plan(arguments)
         inventory = planned.take_inventory()
-        todo = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
-        stages = order_stages(todo)
+        stages, blocked = order_stages(planned.select(inventory, [State.FAILED] if self.retry else LEFT))
+        todo = [cell for stage in stages for cell in stage]
         if todo:
             self._check(todo)
         console.announce(planned, todo, inventory)
@@ -79,6 +79,7 @@ class GridSweeper(Sweeper):
         with console.watch(todo):
             batches = [batch for stage in stages for batch in split_evenly(stage, self.queue_limit)]
             endings = [ending for batch in batches for ending in run_to_the_end(self._launch, batch)]
+        endings += [("blocked", reason) for reason in blocked]
         if not console.summarise(endings):
             sys.exit(1)
 
