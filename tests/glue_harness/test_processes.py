@@ -99,20 +99,37 @@ def has_logits(runs_dir, epoch):
     return folder is not None and (folder / "logits" / f"epoch_{epoch}.npy").is_file()
 
 
+def find_epoch(checkpoint):
+    """Return how many epochs a checkpoint stands after, or None while it goes away."""
+    try:
+        return json.loads((checkpoint / "trainer_state.json").read_text())["epoch"]
+    except OSError:
+        return None
+
+
+def has_checkpoint_within_an_epoch(runs_dir, after):
+    found = (find_epoch(path) for path in runs_dir.rglob(f"{CHECKPOINTS}/checkpoint-*"))
+    return any(epoch > after and epoch % 1 for epoch in found if epoch is not None)
+
+
 @pytest.mark.slow
-def test_killed_processes_go_on_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("minutes", [10, 0])
+def test_killed_processes_go_on_to_the_same_bits(tmp_path, minutes):
     """Three, since the sum of two has only one order, and with dropout, which each draws for itself."""
     arguments = [*TRAIN, *SMALL, "method=edora", "trainer.epochs=6"]
     code, output = run(*arguments, f"runs_dir={tmp_path / 'whole'}", number=3)
     assert code == 0, output
+    arguments.append(f"checkpoint_minutes={minutes}")
     killed = start(*arguments, f"runs_dir={tmp_path / 'killed'}", number=3)
     wait_for(lambda: has_logits(tmp_path / "killed", 3))
+    if minutes == 0:
+        wait_for(lambda: has_checkpoint_within_an_epoch(tmp_path / "killed", after=3))
     folder = run_folder(tmp_path / "killed")
     os.kill(json.loads((folder / PROGRESS_NAME).read_text())["pid"], signal.SIGKILL)
     killed.communicate(timeout=SECONDS_TO_END)
     assert killed.returncode != 0
     assert read_record(folder) is None
-    (checkpoint,) = (folder / CHECKPOINTS).iterdir()
+    checkpoint = max((folder / CHECKPOINTS).iterdir(), key=find_epoch)
     states = [
         torch.load(checkpoint / f"rng_state_{rank}.pth", weights_only=False)["cpu"] for rank in range(3)
     ]
