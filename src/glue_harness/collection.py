@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from glue_harness import evidence
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
 from glue_harness.grid import Cell
-from glue_harness.identity import Identity
 from glue_harness.inventory import Inventory, take_inventory
 from glue_harness.records import RunRecord, Status, logits_path, read_record
 from glue_harness.sweep import Plan
@@ -41,7 +41,7 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
             runs that the plan does not have.
     """
     earlier = _index(evidence.read(results_folder))
-    settings = describe_settings([cell.identity for cell in plan.cells])
+    settings = describe_settings(plan.cells)
     inventory = take_inventory(runs_dir, {cell.config.model.name for cell in plan.cells})
     runs = []
     for cell in plan.cells:
@@ -171,23 +171,26 @@ def _join_pairs(pairs: dict[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in pairs.items())
 
 
-def describe_settings(identities: list[Identity]) -> dict[str, str | None]:
+def describe_settings(planned: Sequence[Cell]) -> dict[str, str | None]:
     """Return, by cell hash, the planned values that tell apart cells of the same model, task and label.
 
     A value that differs within any one task is named for all tasks of that model and label, so that a
-    table's rows hold the same setting throughout; values that differ only between tasks are not.
+    table's rows hold the same setting throughout; values that differ only between tasks are not. Where the
+    trainer's name tells the cells apart, it stands for all that it sets.
     """
-    values = {identity.cell_hash: _flatten(identity.planned) for identity in identities}
-    cells: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for identity in identities:
-        tasks = cells.setdefault((identity.model, identity.label), {})
-        tasks.setdefault(identity.task, set()).add(identity.cell_hash)
+    values = {cell.cell_hash: _flatten(cell.identity.planned) for cell in planned}
+    trainers = {cell.cell_hash: cell.config.trainer.name for cell in planned}
+    rows: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for cell in planned:
+        tasks = rows.setdefault((cell.identity.model, cell.identity.label), {})
+        tasks.setdefault(cell.identity.task, set()).add(cell.cell_hash)
     settings: dict[str, str | None] = {}
-    for tasks in cells.values():
+    for tasks in rows.values():
         differing = sorted({key for hashes in tasks.values() for key in _differing(hashes, values)})
-        for cell in (cell for hashes in tasks.values() for cell in hashes):
-            shown = [f"{key}={values[cell].get(key, 'none')}" for key in differing]
-            settings[cell] = " ".join(shown) or None
+        by_name = all(len({trainers[name] for name in hashes}) == len(hashes) for hashes in tasks.values())
+        for name in (name for hashes in tasks.values() for name in hashes):
+            shown = [f"{key}={values[name].get(key, 'none')}" for key in differing]
+            settings[name] = f"trainer={trainers[name]}" if differing and by_name else " ".join(shown) or None
     return settings
 
 

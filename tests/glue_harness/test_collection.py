@@ -9,6 +9,7 @@ from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_settings
 from glue_harness.errors import InputError
 from glue_harness.evidence import list_rows
+from glue_harness.identity import hash_plan
 from glue_harness.records import RECORD_NAME, Status
 
 from .planned_runs import (
@@ -171,8 +172,23 @@ def test_logits_are_kept_in_row_order(gather, tmp_path):
 
 
 def settings_of(*cells):
-    described = describe_settings([cell.identity for cell in cells])
+    described = describe_settings(cells)
     return [described[cell.identity.cell_hash] for cell in cells]
+
+
+def with_trainer(cell, name, padding):
+    trainer = replace(cell.config.trainer, name=name, padding=padding)
+    config = replace(cell.config, trainer=trainer)
+    return replace(cell, config=config, cell_hash=hash_plan(config))
+
+
+def test_a_trainers_name_stands_for_all_that_it_sets():
+    fast, paper = (
+        with_trainer(make_cell(), *names) for names in (("fast", "batch"), ("paper", "max_length"))
+    )
+    assert settings_of(fast, paper, make_cell("cola")) == ["trainer=fast", "trainer=paper", "trainer=fast"]
+    other = make_cell(learning_rate=0.5)
+    assert settings_of(fast, paper, other)[1] == "trainer.learning_rate=0.001 trainer.padding=max_length"
 
 
 def test_settings_name_what_differs_within_a_task():
