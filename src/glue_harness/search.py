@@ -89,7 +89,7 @@ def describe_tuned(finding: Finding, command: str, table: str, holdout: float) -
         raise ValueError(f"{finding.key}: there is no best trial")
     scores = [trial["score"] for trial in finding.scored]
     tried = [f"{rate} {_span(finding, rate)}" for rate in RATES]
-    kept, held = _share(1 - holdout), _share(holdout)
+    kept, held = show_share(1 - holdout), show_share(holdout)
     rank = "" if best["rank"] is None else f"rank {best['rank']}, "
     commits = sorted({name_commit(trial) for trial in finding.trials})
     numerics = sorted({trial["numerics"] for trial in finding.trials})
@@ -178,9 +178,9 @@ def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[
     sources = {"commit": [name_commit(row) for row in known]}
     sources |= {name: [str(row[name]) for row in known] for name in ("precision", "hardware", "numerics")}
     return [
-        f"Trained on {_share(1 - holdout)} of train for {_join(epochs)} epochs, seed {_join(seeds)}; a score "
-        f"is the {protocol.epoch} epoch's on the other {_share(holdout)} of train, in percent. No dev row "
-        "was read.",
+        f"Trained on {show_share(1 - holdout)} of train for {_join(epochs)} epochs, seed {_join(seeds)}; a "
+        f"score is the {protocol.epoch} epoch's on the other {show_share(holdout)} of train, in percent. No "
+        "dev row was read.",
         "Every method has the same number of trials on every task. Chosen is the highest score, of equals "
         "the lowest rates.",
         *_warn(findings),
@@ -211,7 +211,8 @@ def _name(finding: Finding) -> str:
     return name_row(finding.trials[0] | {"settings": None})
 
 
-def _share(part: float) -> str:
+def show_share(part: float) -> str:
+    """Write a share as people do: 20 %."""
     return f"{100 * part:.3g} %"
 
 

@@ -20,6 +20,7 @@ from glue_harness.collection import collect
 from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF, require
+from glue_harness.fallback import Fallback, describe_fallback, find_fallbacks
 from glue_harness.grid import Cell
 from glue_harness.records import write_atomically
 from glue_harness.search import RATES, Finding, describe_tuned, find, tabulate_findings
@@ -60,8 +61,10 @@ def tune(overrides: list[str]) -> list[Finding]:
     write_together(folder, evidence.encode(collected) | {TABLE: table.encode()})
     print(table, end="")
     asked = {(cell.identity.method, cell.identity.task) for cell in wanted.cells}
+    methods = {method for method, _ in asked}
+    fallbacks = [fallback for fallback in find_fallbacks(findings) if fallback.method in methods]
     findings = [finding for finding in findings if finding.key[1:] in asked]
-    _write_choices(findings, trials, folder / TABLE)
+    _write_choices(findings, fallbacks, trials, folder / TABLE)
     return findings
 
 
@@ -129,8 +132,11 @@ def _holdout(plan: Plan) -> float:
     return plan.config.data.holdout
 
 
-def _write_choices(findings: list[Finding], plan: Plan, table: Path) -> None:
-    """Write a file of conf/tuned for every finding with a choice; generated data choose nothing."""
+def _write_choices(findings: list[Finding], fallbacks: list[Fallback], plan: Plan, table: Path) -> None:
+    """Write a file of conf/tuned for every finding with a choice, and those for tasks that were not searched.
+
+    Generated data choose nothing.
+    """
     chosen = [finding for finding in findings if finding.best is not None]
     if plan.config.data.name == "miniature":
         print(f"data=miniature: its choices are not written to {CONF / 'tuned'}", file=sys.stderr)
@@ -140,7 +146,15 @@ def _write_choices(findings: list[Finding], plan: Plan, table: Path) -> None:
     for finding in chosen:
         text = describe_tuned(finding, command, table.as_posix(), _holdout(plan))
         write_atomically(CONF / "tuned" / f"{'_'.join(finding.key)}.yaml", text.encode())
-    print(f"{len(chosen)} of {len(findings)} choices written to {CONF / 'tuned'}", file=sys.stderr)
+    for fallback in fallbacks:
+        text = describe_fallback(fallback, command, table.as_posix(), _holdout(plan))
+        name = f"{fallback.model}_{fallback.method}.yaml"
+        write_atomically(CONF / "tuned" / "any" / name, text.encode())
+    print(
+        f"{len(chosen)} of {len(findings)} choices written to {CONF / 'tuned'}, and {len(fallbacks)} for "
+        "tasks without a search of their own",
+        file=sys.stderr,
+    )
 
 
 def main() -> None:

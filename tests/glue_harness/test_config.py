@@ -69,6 +69,21 @@ def test_a_file_in_conf_tuned_reaches_the_cell_it_is_named_for(build_config, tmp
     assert (paper.learning_rate, other.learning_rate) == (1e-3, 1e-3)
 
 
+def test_a_task_without_a_search_of_its_own_reads_the_choice_for_any(build_config, tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    tuned = tmp_path / "conf" / "tuned"
+    (tuned / "any").mkdir(exist_ok=True)
+    (tuned / "any" / "tiny_roberta_edora.yaml").write_text("learning_rate: 0.5\nhead_learning_rate: 0.125\n")
+    (tuned / "tiny_roberta_edora_wnli.yaml").write_text("learning_rate: 0.25\n")
+    monkeypatch.setattr("glue_harness.sweep.CONF", tmp_path / "conf")
+    own, other = (
+        build_config("method=edora", f"task={task}", "trainer=fast").trainer for task in ("wnli", "rte")
+    )
+    assert (own.learning_rate, own.head_learning_rate) == (0.25, 0.125)
+    assert (other.learning_rate, other.head_learning_rate) == (0.5, 0.125)
+    assert build_config("method=lora", "task=rte", "trainer=fast").trainer.learning_rate == 5e-4
+
+
 def test_paper_reports_the_last_epoch_and_uses_the_authors_svd(build_config):
     paper, fast = (build_config("method=edora", f"trainer={name}") for name in ("paper", "fast"))
     assert (paper.protocol.name, fast.protocol.name) == ("paper_last", "best_epoch")

@@ -90,6 +90,8 @@ def test_a_search_runs_once_is_resumed_and_reaches_the_next_run(tmp_path, overri
     (cell,) = sweep.plan(["model=tiny_roberta", "method=lora", "task=stsb", "trainer=fast"]).cells
     assert cell.config.trainer.learning_rate == finding.best["learning_rate"]
     assert cell.config.trainer.head_learning_rate == finding.best["head_learning_rate"] == 1e-3
+    (cell,) = sweep.plan(["model=tiny_roberta", "method=lora", "task=rte", "trainer=fast"]).cells
+    assert cell.config.trainer.learning_rate == finding.best["learning_rate"]  # of the one task searched
     table = (tmp_path / "results" / "tune-tiny_roberta" / "search.md").read_text()
     assert "| STS-B (Pearson) | LoRA (r=4)       | 2 trials |" in table
 

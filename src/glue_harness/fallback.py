@@ -1,0 +1,77 @@
+"""One pair of rates for the tasks that were not searched: the best on average over those that were. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from glue_harness.captions import name_commit, name_task
+from glue_harness.records import Status
+from glue_harness.search import RATES, Finding, show_share
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The choice for a model and method on any other task; `score` is its mean over the searched tasks.
+
+    `behind` says by how much each task's own best trial is ahead of it there.
+    """
+
+    model: str
+    method: str
+    rates: dict[str, float]
+    score: float
+    behind: dict[str, float]
+    commits: tuple[str, ...]
+
+
+def find_fallbacks(findings: Sequence[Finding]) -> list[Fallback]:
+    """Return a choice for each model and method that has one on all of its tasks, from the trials they share.
+
+    A pair of rates that diverged or learnt nothing on one of the tasks is no choice; of equals the lowest
+    rates. Searches that draw their trials share none.
+    """
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.key[:2], []).append(finding)
+    found = (_choose(*key, group) for key, group in groups.items() if all(f.best for f in group))
+    return [fallback for fallback in found if fallback is not None]
+
+
+def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
+    by_task = [
+        {
+            tuple(trial[rate] for rate in RATES): trial["score"]
+            for trial in finding.scored
+            if not trial["degenerate"] and trial["status"] != Status.DIVERGED
+        }
+        for finding in group
+    ]
+    shared = set.intersection(*(set(scores) for scores in by_task))
+    if not shared:
+        return None
+    means = {pair: statistics.fmean(scores[pair] for scores in by_task) for pair in shared}
+    pair = min(means, key=lambda pair: (-means[pair], pair))
+    return Fallback(
+        model=model,
+        method=method,
+        rates=dict(zip(RATES, pair, strict=True)),
+        score=means[pair],
+        behind={f.key[2]: f.best["score"] - s[pair] for f, s in zip(group, by_task, strict=True) if f.best},
+        commits=tuple(sorted({name_commit(trial) for finding in group for trial in finding.trials})),
+    )
+
+
+def describe_fallback(fallback: Fallback, command: str, table: str, holdout: float) -> str:
+    """Return a file of conf/tuned/any: the rates, and above them where they come from."""
+    tasks = ", ".join(fallback.behind)
+    behind = ", ".join(f"{100 * gap:.2f} on {name_task(task)}" for task, gap in fallback.behind.items())
+    lines = [
+        f"# For tasks without a search of their own. Found by `{command}`; all trials: {table}",
+        f"# The best mean over {tasks} of the scores on {show_share(holdout)} of train: {fallback.score:.4f}",
+        f"# Behind each task's own choice by {behind} points; no dev row was read",
+        f"# Code {', '.join(fallback.commits)}",
+        *[f"{rate}: {value!r}" for rate, value in fallback.rates.items()],
+    ]
+    return "".join(f"{line}\n" for line in lines)
