@@ -34,7 +34,8 @@ ROOMS = [
 REPORTING = [
     "stats",
     "evidence",
-    "collection selection",
+    "collection scoring",
+    "selection",
     "comparison curves",
     "captions",
     "markup panels",

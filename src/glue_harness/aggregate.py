@@ -52,14 +52,15 @@ def aggregate(overrides: list[str]) -> str:
     folder = Path(plan.config.results_dir, plan.name)
     collected = collect(plan, Path(plan.config.runs_dir), folder)
     chosen = any(override.startswith("protocol=") for override in overrides)
+    searched = plan.config.experiment.searched
     suffix = f"_{plan.config.protocol.name}" if chosen else ""
-    selection = select(collected, plan.config.protocol)
+    selection = select(collected, plan.config.protocol, searched)
     rendered = render(selection, plan, suffix)
     files = evidence.encode(collected) | {name: text.encode() for name, text in rendered.items()}
     write_together(folder, files | draw(collected, selection, plan, suffix))
     filtered = sweep.plan(overrides)
     if len(filtered.cells) < len(plan.cells):
-        narrowed = select(_restrict(collected, filtered), plan.config.protocol)
+        narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
         rendered = render(narrowed, filtered, suffix)
     return "\n".join(text for name, text in rendered.items() if name.endswith(".md"))
 

@@ -74,19 +74,21 @@ def name_metric(metric: str) -> str:
 
 def count_seeds(summary: pd.DataFrame) -> int:
     """Return the number of seeds that most cells are planned with, the first of equals."""
-    return Counter(summary["planned"]).most_common(1)[0][0]
+    return Counter(summary["seeds"]).most_common(1)[0][0]
 
 
 def explain_cells(selection: Selection, place: str = "in the header") -> list[str]:
     """Return notes on the protocol and on every sign that the cells use; `place`: where the metric stands."""
     summary, protocol = selection.summary, selection.protocol
     seeds = count_seeds(summary)
-    differing = any(summary["planned"] != seeds)
+    differing = any(summary["seeds"] != seeds)
     over = (f"over {seeds} seeds" if seeds > 1 else "of 1 seed") + ", unless it says n," * differing
-    spread = ", ± the sample standard deviation (divisor n - 1)" if any(summary["planned"] > 1) else ""
+    spread = ", ± the sample standard deviation (divisor n - 1)" if any(summary["seeds"] > 1) else ""
     notes = [
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}.",
-        f"A cell is the {protocol.statistic} {over} of the metric {place}, in percent, on dev{spread}.",
+        f"A cell is the {protocol.statistic} {over} of the metric {place}, in percent, {_name_dev(protocol)}"
+        f"{spread}.",
+        *_explain_choice(summary, protocol),
     ]
     if summary["task"].nunique() > 1:
         notes.append("The average is the mean over tasks, given once every planned run has entered.")
@@ -102,9 +104,31 @@ def explain_cells(selection: Selection, place: str = "in the header") -> list[st
     return notes
 
 
+def _name_dev(protocol: Protocol) -> str:
+    return "on dev" if protocol.dev == "whole" else "the mean of the halves of dev (even rows, odd rows)"
+
+
+def _explain_choice(summary: pd.DataFrame, protocol: Protocol) -> list[str]:
+    """Say from how many settings each cell's was chosen, if the experiment searched through any."""
+    tried: dict[int, list[Row]] = {}
+    for row in evidence.list_rows(summary):
+        tried.setdefault(row["settings_tried"], []).append(row)
+    if max(tried) == 1:
+        return []
+    shown = []
+    for number, rows in tried.items():
+        series = split_rows(rows, SERIES_KEY)
+        shown.append(f"{number} for {', '.join(name_series(of_method) for of_method in series)}")
+    where = "" if protocol.dev == "whole" else ", on each half of dev for the other"
+    return [
+        f"Settings that a cell's was chosen from: {'; '.join(shown)}; chosen is the highest "
+        f"{protocol.statistic} over seeds of the score that selects{where}. The CSV names it."
+    ]
+
+
 def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
     """Return notes on the rows that compare two methods seed by seed."""
-    spread = ", ± their sample standard deviation" if any(compared["planned"] > 1) else ""
+    spread = ", ± their sample standard deviation" if any(compared["seeds"] > 1) else ""
     return [
         f"Difference: the first method minus the second on the same seed, the {protocol.statistic} over "
         f"seeds{spread}; it need not be the difference of the cells above.",
@@ -115,7 +139,7 @@ def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
 def explain_points(selection: Selection) -> str:
     """Return the note under scores by parameters."""
     protocol, seeds = selection.protocol, _range_seeds(selection.summary)
-    bars = "; bars are ± the sample standard deviation" if any(selection.summary["planned"] > 1) else ""
+    bars = "; bars are ± the sample standard deviation" if any(selection.summary["seeds"] > 1) else ""
     return (
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}. A point is the {protocol.statistic} "
         f"over {seeds}{bars}; a line joins a method's ranks. Methods whose points would cover each other "
@@ -126,7 +150,7 @@ def explain_points(selection: Selection) -> str:
 def explain_curves(selection: Selection) -> str:
     """Return the note under learning curves."""
     statistic, seeds = selection.protocol.statistic, _range_seeds(selection.summary)
-    bands = ", the band their range" if any(selection.summary["planned"] > 1) else ""
+    bands = ", the band their range" if any(selection.summary["seeds"] > 1) else ""
     return (
         f"Score on dev after each epoch: a line is the {statistic} over {seeds}{bands}. Of a method's "
         "several ranks the middle one is shown. Where a run is degenerate or has diverged, it counts as the "
@@ -135,7 +159,7 @@ def explain_curves(selection: Selection) -> str:
 
 
 def _range_seeds(summary: pd.DataFrame) -> str:
-    low, high = min(summary["planned"]), max(summary["planned"])
+    low, high = min(summary["seeds"]), max(summary["seeds"])
     return f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
 
 
@@ -192,7 +216,9 @@ def _describe_settings(scored: pd.DataFrame) -> list[str]:
     described: dict[tuple, list[Row]] = {}
     columns = [*ROW_KEY, "task", "adapter_parameters", "learning_rate", "head_learning_rate", "epochs"]
     for runs in split_rows(evidence.list_rows(scored[columns]), ROW_KEY):
-        used = {name_task(run["task"]): _describe_training(run) for run in runs}
+        used = {
+            name_task(of_task[0]["task"]): _describe_task(of_task) for of_task in split_rows(runs, ["task"])
+        }
         distinct = set(used.values())
         texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in used.items()]
         key = (*(runs[0][name] for name in SERIES_KEY), " / ".join(texts))
@@ -201,6 +227,12 @@ def _describe_settings(scored: pd.DataFrame) -> list[str]:
         f"{f'{model}: ' * several_models}{name_series(rows)} {text}"
         for (model, *_, text), rows in described.items()
     ]
+
+
+def _describe_task(runs: list[Row]) -> str:
+    """Say how one task's runs train; of many settings, how many they are."""
+    texts = list(dict.fromkeys(map(_describe_training, runs)))
+    return texts[0] if len(texts) == 1 else f"{len(texts)} of these"
 
 
 def _describe_training(run: Row) -> str:

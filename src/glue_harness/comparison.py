@@ -24,7 +24,7 @@ def compare_methods(selection: Selection, first: str, second: str) -> pd.DataFra
     `spread` (sample standard deviation; likewise).
     """
     compared = []
-    both = selection.scored[selection.scored["method"].isin([first, second])]
+    both = selection.chosen[selection.chosen["method"].isin([first, second])]
     for runs in split_rows(evidence.list_rows(both), [*PAIR_KEY, "task"]):
         sides = [{run["seed"]: run for run in runs if run["method"] == method} for method in (first, second)]
         pairs = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
@@ -41,7 +41,7 @@ def _compare_pairs(pairs: list[tuple[Row, Row]], protocol: Protocol) -> Row:
     differences = tuple(first - second for first, second in scores if None not in (first, second))
     whole = len(differences) == len(pairs)
     return {
-        **{"planned": len(pairs), "entered": len(differences)},
+        **{"planned": len(pairs), "entered": len(differences), "seeds": len(pairs)},
         "degenerate": sum(run["degenerate"] for pair in pairs for run in pair),
         "diverged": sum(run["status"] == Status.DIVERGED for pair in pairs for run in pair),
         "ahead": sum(difference > 0 for difference in differences),

@@ -12,6 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from glue_harness.config import Config, Model
 from glue_harness.errors import choices, input_errors, require, require_one_of
 
+PROTOCOL = {
+    "setting": ("chosen", "apart"),
+    "epoch": ("best", "last"),
+    "statistic": ("median", "mean"),
+    "dev": ("whole", "halves"),
+}
+"""A protocol's choices."""
+
 
 def resolve(composed: DictConfig) -> Config:
     """Turn a composed configuration into a checked, fully resolved `Config`.
@@ -75,8 +83,8 @@ def check(config: Config) -> None:
     require_one_of("trainer.precision", trainer.precision, ("auto", "bf16", "fp32"))
     require_one_of("trainer.padding", trainer.padding, ("batch", "max_length"))
     _check_options(config)
-    require_one_of("protocol.epoch", config.protocol.epoch, ("best", "last"))
-    require_one_of("protocol.statistic", config.protocol.statistic, ("median", "mean"))
+    for name, allowed in PROTOCOL.items():
+        require_one_of(f"protocol.{name}", getattr(config.protocol, name), allowed)
     require_one_of("model.weights.source", config.model.weights.source, ("hub", "package", "random"))
     require_one_of("data.name", config.data.name, ("hub", "local", "miniature"))
     require_one_of("task.headline", config.task.headline, tuple(config.task.metrics))

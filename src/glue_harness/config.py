@@ -145,20 +145,31 @@ class Trainer:
 
 @dataclass
 class Protocol:
-    """How the runs of a cell become one number: which epoch, which statistic over seeds."""
+    """How the runs of a cell become one number: which epoch, which statistic over seeds, which part of dev.
+
+    `setting`: of the settings that an experiment searched through one is `chosen`, or all stand `apart`.
+    `dev`: the `whole` selects and reports, or each of two `halves` selects for the other.
+    """
 
     name: str = MISSING
     epoch: str = MISSING
     statistic: str = MISSING
     description: str = MISSING
+    setting: str = "chosen"
+    dev: str = "whole"
 
 
 @dataclass
 class Experiment:
-    """A published table: its name and its grid, a union of blocks, each a product of axes."""
+    """A published table: its name and its grid, a union of blocks, each a product of axes.
+
+    `searched` names the axes, such as trainer.learning_rate, of whose values a protocol chooses one for each
+    cell of the table; the values of all others are compared, in rows of their own.
+    """
 
     name: str | None = None
     title: str | None = None
+    searched: list[str] = field(default_factory=list)
     grid: list[dict[str, Any]] = field(default_factory=list)
 
 

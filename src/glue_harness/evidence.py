@@ -86,8 +86,14 @@ def build_frame(rows: list[Row], columns: Mapping[str, str]) -> pd.DataFrame:
 
 def list_rows(frame: pd.DataFrame) -> list[Row]:
     """Return a frame's rows as dictionaries of plain Python values, None for what is unknown."""
-    columns = [frame[name].to_numpy(dtype=object, na_value=None) for name in frame]
-    return [dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+    names = list(frame.columns)
+    columns = [list_column(frame[name]) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def list_column(column: pd.Series) -> list[Any]:
+    """Return a column's values as plain Python values, None for what is unknown."""
+    return list(column.to_numpy(dtype=object, na_value=None))
 
 
 def group_rows(epochs: pd.DataFrame) -> dict[tuple[str, int], list[Row]]:

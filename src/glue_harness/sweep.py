@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from glue_harness.composition import fill_in
 from glue_harness.config import Config
-from glue_harness.errors import CONF, InputError, input_errors
+from glue_harness.errors import CONF, InputError, input_errors, require
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import Status, find_source
@@ -151,6 +151,11 @@ def _check_grid(base: Config, fixed: list[str]) -> None:
             f"experiment={chosen[-1]}: it has no experiment.name or no experiment.grid; allowed is a name "
             "and a list of blocks, each a product of axes"
         )
+    axes = dict.fromkeys(axis for block in base.experiment.grid for axis in block)
+    single = [axis for axis in axes if axis.startswith(("trainer.", "method.adapter."))]
+    for axis in base.experiment.searched:
+        allowed = ", ".join(single) or "nothing: the grid gives no trainer.… and no method.adapter.…"
+        require(axis in single, "experiment.searched", axis, allowed)
 
 
 def _check_filters(base: Config) -> None:

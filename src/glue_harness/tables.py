@@ -94,7 +94,7 @@ def show_cell(cell: Row | None, seeds: int) -> Entry:
     if cell["statistic"] is None:
         return Entry(f"{UNKNOWN} ({cell['entered']}/{cell['planned']})", marks=" ".join(marks))
     spread = "" if cell["spread"] is None else f"{100 * cell['spread']:.1f}"
-    number = [] if cell["planned"] == seeds else [f"(n={cell['planned']})"]
+    number = [] if cell["seeds"] == seeds else [f"(n={cell['seeds']})"]
     return replace(show_number(cell["statistic"]), spread=spread, marks=" ".join([*number, *marks]))
 
 

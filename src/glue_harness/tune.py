@@ -23,8 +23,8 @@ from glue_harness.errors import CONF, require
 from glue_harness.fallback import Fallback, describe_fallback, find_fallbacks
 from glue_harness.grid import Cell
 from glue_harness.records import write_atomically
+from glue_harness.scoring import score_runs
 from glue_harness.search import RATES, Finding, describe_tuned, find, tabulate_findings
-from glue_harness.selection import score_runs
 from glue_harness.sources import divide, load_split
 from glue_harness.sweep import Plan
 
@@ -73,11 +73,13 @@ def check_search(plan: Plan) -> None:
 
     Raises:
         InputError: a run would be scored on dev; a method has two runs for a pair of rates (a second rank or
-            seed), another number of trials than the others, or other epochs.
+            seed), another number of trials than the others, or other epochs; the protocol halves dev.
     """
     search, groups = plan.config.search, dict[tuple[str, str], list[Cell]]()
     allowed = "null: a grid is run whole"
     require(search.name != "grid" or search.trials is None, "search.trials", search.trials, allowed)
+    allowed = "one with dev=whole: a search chooses on held-out rows of train, and reports none"
+    require(plan.config.protocol.dev == "whole", "protocol", plan.config.protocol.name, allowed)
     for cell in plan.cells:
         allowed = "a share of train, since no dev row may choose a setting"
         require(cell.config.data.holdout is not None, "data.holdout", "null", allowed)

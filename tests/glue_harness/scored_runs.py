@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from glue_harness import evidence
 from glue_harness.config import Protocol
-from glue_harness.selection import Selection, average_tasks, summarise
+from glue_harness.scoring import SCORE_COLUMNS
+from glue_harness.selection import assemble
 
 PROTOCOL = Protocol("best_epoch", "best", "median", "best epoch, 50% & more")
 RUN = {
@@ -44,8 +45,8 @@ def make_runs(task, method, scores, rank=16, head=592_130, statuses=None, degene
 
 
 def make_selection(rows, protocol=PROTOCOL):
-    """Return what `selection.select` makes of evidence with these scored rows."""
-    columns = evidence.RUN_COLUMNS | {"score": evidence.NUMBER, "degenerate": evidence.TRUTH}
-    scored = evidence.build_frame(rows, columns)
-    summary = summarise(scored, protocol)
-    return Selection(protocol, scored, summary, average_tasks(summary))
+    """Return what `selection.select` makes of evidence with these scored rows, scored alike on every fold."""
+    folds = 1 if protocol.dev == "whole" else 2
+    scored = [dict.fromkeys(("selecting", "reported"), (row["score"],) * folds) | row for row in rows]
+    columns = evidence.RUN_COLUMNS | SCORE_COLUMNS | {"searched": evidence.TEXT}
+    return assemble(evidence.build_frame(scored, columns), protocol)

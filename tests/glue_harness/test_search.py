@@ -4,8 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from glue_harness.records import Status
+from glue_harness.scoring import score_runs
 from glue_harness.search import describe_tuned, find, show_rate, tabulate_findings
-from glue_harness.selection import score_runs
 
 from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
 

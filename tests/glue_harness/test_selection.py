@@ -4,7 +4,7 @@ from glue_harness.collection import collect
 from glue_harness.config import Protocol
 from glue_harness.evidence import list_rows
 from glue_harness.records import Status
-from glue_harness.selection import average_tasks, score_runs, summarise
+from glue_harness.selection import average_tasks, select
 
 from .planned_runs import BEST, GPU, LAST, make_cell, make_plan, make_record, write_run
 
@@ -17,8 +17,8 @@ def evaluate(tmp_path):
         for record in (record for _, record in pairs if record):
             write_run(record, tmp_path / "runs")
         plan = make_plan([cell for cell, _ in pairs], tmp_path)
-        scored = score_runs(collect(plan, tmp_path / "runs", tmp_path / "results"), protocol)
-        return scored, summarise(scored, protocol)
+        selection = select(collect(plan, tmp_path / "runs", tmp_path / "results"), protocol)
+        return selection.scored, selection.summary
 
     return run
 
@@ -44,7 +44,7 @@ SCORES = [(0.9, 0.5), (0.6, 0.7), (0.8, 0.4)]
 )
 def test_the_protocol_chooses_epoch_and_statistic(evaluate, epoch, statistic, epochs, value):
     scored, summary = evaluate(runs_of(*SCORES), Protocol("p", epoch, statistic, "d"))
-    assert list(scored["selected_epoch"]) == epochs
+    assert list(scored["selected_epochs"]) == [(epoch,) for epoch in epochs]
     (row,) = list_rows(summary)
     assert row["statistic"] == pytest.approx(value)
     assert (row["entered"], row["planned"]) == (3, 3)

@@ -28,6 +28,23 @@ def test_demo_is_four_methods_three_tasks_two_seeds():
     assert len({(cell.identity.config_hash, cell.identity.seed) for cell in planned.cells}) == 24
 
 
+SEARCHED = "experiment.grid=[{trainer.epochs: [1, 2], rank: [4, 8], trainer: [fast]}]"
+
+
+def test_only_an_axis_of_single_values_in_the_grid_can_be_searched():
+    planned = plan(["experiment=demo", SEARCHED, "experiment.searched=[trainer.epochs]"])
+    assert planned.config.experiment.searched == ["trainer.epochs"]
+    for axis in ("rank", "trainer", "trainer.learning_rate"):
+        with pytest.raises(InputError) as caught:
+            plan(["experiment=demo", SEARCHED, f"experiment.searched=[{axis}]"])
+        assert str(caught.value) == f"experiment.searched={axis}: allowed is trainer.epochs"
+
+
+def test_the_authors_search_is_over_rates_and_sigma():
+    searched = plan(["experiment=paper_grid", "only.task=[rte]", "only.rank=[4]"]).config.experiment.searched
+    assert searched == ["method.adapter.init_std", "trainer.learning_rate", "trainer.head_learning_rate"]
+
+
 def test_glue_all_is_six_tasks_and_five_seeds():
     planned = plan(["experiment=glue_all"])
     labels = {label for (label,) in axes(planned, "label")}

@@ -129,6 +129,7 @@ def test_the_committed_search_touches_no_dev_row():
     ("change", "message"),
     [
         ([], "experiment=tune: head_only on mrpc: trials=3: allowed is 2, as for every method and task"),
+        (["protocol=held_out"], "protocol=held_out: allowed is one with dev=whole"),
         (["data.holdout=null"], "data.holdout=null: allowed is a share of train, since"),
         (["seed=1,2"], "experiment=tune: full on mrpc: runs=4: allowed is 2, one a pair"),
         (["data.holdout=1.5"], "data.holdout=1.5: allowed is between 0 and 1, or null"),
