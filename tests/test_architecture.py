@@ -40,7 +40,7 @@ REPORTING = [
     "markup panels",
     "tables plots search",
     "rank_table ablation_table",
-    "aggregate restore",
+    "aggregate restore readme",
     "optuna_search",
     "tune",
 ]
