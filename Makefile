@@ -17,6 +17,8 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
 	$(if $(TRACKING),tracking=$(TRACKING))
 
+FILL_README = $(PYTHON) -m glue_harness.readme
+
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables restore params tune \
@@ -65,11 +67,13 @@ retry: setup  ## run what has failed of EXPERIMENT, and nothing else
 # The table shows what there is, also when a run failed; the exit code stays the sweep's.
 all-runs: setup
 	@status=0; $(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) $(LAUNCH) || status=$$?; \
-	if [ $$status -le 1 ]; then $(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES); fi; \
+	if [ $$status -le 1 ]; then \
+		$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES) && $(FILL_README); fi; \
 	exit $$status
 
-tables: setup  ## write tables and figures to results/EXPERIMENT/ from runs and committed evidence
+tables: setup  ## write tables and figures to results/EXPERIMENT/ from runs and committed evidence, and to README
 	@$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES)
+	@$(FILL_README)
 
 restore: setup  ## turn EXPERIMENT's committed evidence back into finished runs
 	@$(PYTHON) -m glue_harness.restore experiment=$(EXPERIMENT) $(OVERRIDES)
@@ -86,6 +90,7 @@ wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W
 
 bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
+	@$(FILL_README)
 
 bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))

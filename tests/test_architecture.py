@@ -41,7 +41,7 @@ REPORTING = [
     "markup panels",
     "tables plots search",
     "rank_table ablation_table",
-    "aggregate restore fallback",
+    "aggregate restore fallback readme",
     "optuna_search",
     "tune",
 ]
