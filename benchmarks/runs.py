@@ -66,7 +66,10 @@ def measure_cores(course: Course, rounds: int) -> list[dict[str, float]]:
 
 
 def measure_sweep(course: Course, rounds: int) -> list[dict[str, float]]:
-    """Run a sweep of short runs, and the same runs as processes one after the other on all cores: seconds."""
+    """Run a sweep of short runs, and the same runs as processes one after the other: seconds.
+
+    These have a thread each, as a run of a sweep has, and then all cores each.
+    """
     short, found = dataclasses.replace(course, steps=SWEEP_STEPS), []
     for _ in range(rounds):
         times = {}
@@ -81,10 +84,11 @@ def measure_sweep(course: Course, rounds: int) -> list[dict[str, float]]:
         times["outside_training_and_evaluation_a_run"] = sum(
             cost["total_seconds"] - cost["train_seconds"] - cost["eval_seconds"] for cost in costs
         ) / len(costs)
-        begin = time.perf_counter()
-        for seed in range(1, SWEEP_RUNS + 1):
-            _finish(_start("fast", dataclasses.replace(short, seed=seed)), "fast")
-        times["processes"] = time.perf_counter() - begin
+        for name, threads in (("processes", 1), ("processes_on_all_cores", CORES)):
+            begin = time.perf_counter()
+            for seed in range(1, SWEEP_RUNS + 1):
+                _finish(_start("fast", dataclasses.replace(short, seed=seed, threads=threads)), "fast")
+            times[name] = time.perf_counter() - begin
         found.append(times)
     return found
 

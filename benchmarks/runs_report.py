@@ -85,14 +85,15 @@ def _lay_out_cores(rounds: Sequence[Mapping[str, float]]) -> str:
 
 
 def _lay_out_sweep(rounds: Sequence[Mapping[str, float]]) -> str:
-    ratio = statistics.median(times["processes"] / times["sweep"] for times in rounds)
-    rows = {
-        "A sweep": [f"{_median(rounds, 'sweep'):.1f} s", "1.00"],
-        "Processes one after the other, all cores each": [
-            f"{_median(rounds, 'processes'):.1f} s",
-            f"{ratio:.2f}",
-        ],
+    titles = {
+        "sweep": "A sweep",
+        "processes": "Processes one after the other, a thread each",
+        "processes_on_all_cores": "Processes one after the other, all cores each",
     }
+    rows = {}
+    for name, title in titles.items():
+        ratio = statistics.median(times[name] / times["sweep"] for times in rounds)
+        rows[title] = [f"{_median(rounds, name):.1f} s", f"{ratio:.2f}"]
     title = f"{rounds[0]['runs']:.0f} short runs, {_median(rounds, 'training_a_run'):.1f} s of training each"
     outside = _median(rounds, "outside_training_and_evaluation_a_run")
     return lay_out(title, ["from start to end", "over the sweep"], rows) + (
