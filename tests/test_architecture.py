@@ -33,7 +33,7 @@ ROOMS = [
 ]
 REPORTING = [
     "stats",
-    "evidence",
+    "evidence examples",
     "collection scoring",
     "selection",
     "comparison curves",

@@ -8,7 +8,7 @@ from glue_harness import evidence, stats
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.records import Status
-from glue_harness.selection import STATISTICS, Selection, split_rows
+from glue_harness.selection import STATISTICS, Selection, add_intervals, split_rows
 
 PAIR_KEY = ["model", "rank", "settings"]
 """What two compared methods have in common on every task."""
@@ -20,8 +20,8 @@ def compare_methods(selection: Selection, first: str, second: str) -> pd.DataFra
     A pair is a seed planned for both; it enters once both scores have. Columns: PAIR_KEY, task, headline,
     averaged, first, second (the methods), `planned`, `entered` (numbers of pairs), `degenerate`, `diverged`
     (numbers of runs), `ahead` (number of pairs with `first` higher), `differences` (a tuple, in order of the
-    seeds), `statistic` (the protocol's, of the differences; None unless all planned pairs entered) and
-    `spread` (sample standard deviation; likewise).
+    seeds), `statistic` (the protocol's, of the differences; None unless all planned pairs entered), `spread`
+    (sample standard deviation), `low` and `high` (`stats.bootstrap_seeds`; likewise).
     """
     compared = []
     both = selection.chosen[selection.chosen["method"].isin([first, second])]
@@ -33,7 +33,7 @@ def compare_methods(selection: Selection, first: str, second: str) -> pd.DataFra
             compared.append(
                 common | {"first": first, "second": second} | _compare_pairs(pairs, selection.protocol)
             )
-    return pd.DataFrame(compared, dtype=object)
+    return pd.DataFrame(add_intervals(compared, "differences", selection.protocol), dtype=object)
 
 
 def _compare_pairs(pairs: list[tuple[Row, Row]], protocol: Protocol) -> Row:
