@@ -32,15 +32,15 @@ ROOMS = [
     "train plan status wandb_sync",
 ]
 REPORTING = [
-    "stats",
+    "stats counts statements",
     "evidence examples",
     "collection scoring",
     "selection",
     "comparison curves",
-    "captions",
+    "captions verdicts",
     "markup panels",
     "tables plots search",
-    "rank_table ablation_table",
+    "rank_table ablation_table claims_page",
     "aggregate restore fallback readme",
     "optuna_search",
     "tune",
