@@ -13,6 +13,7 @@ from pathlib import Path
 
 from glue_harness import evidence, sweep
 from glue_harness.ablation_table import build_ablation_table
+from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
 from glue_harness.comparison import PAIR_KEY, compare_methods
 from glue_harness.curves import keep_middle_ranks, trace_cells
@@ -23,8 +24,10 @@ from glue_harness.markup import to_latex, to_markdown
 from glue_harness.rank_table import build_rank_table
 from glue_harness.records import write_atomically
 from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
+from glue_harness.statements import read_claims
 from glue_harness.sweep import Plan
 from glue_harness.tables import build_main_table, to_csv
+from glue_harness.verdicts import judge
 
 ABLATION = ("edora", "edora_random")
 """The methods that differ by their frozen bases alone, and are compared where an experiment has both."""
@@ -62,11 +65,14 @@ def aggregate(overrides: list[str]) -> str:
     if len(filtered.cells) < len(plan.cells):
         narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
         rendered = render(narrowed, filtered, suffix)
-    return "\n".join(text for name, text in rendered.items() if name.endswith(".md"))
+    shown = [text for name, text in rendered.items() if name.startswith("table_") and name.endswith(".md")]
+    return "\n".join(shown)
 
 
 def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]:
-    """Return the files of every table that the grid calls for, name to text; of `plan`, title and name enter.
+    """Return the claims' verdicts and every table that the grid calls for, name to text.
+
+    Of `plan`, title and name enter, and whether its data are generated.
 
     All experiments have the main table. One that gives a method several ranks has the rank table, one that
     holds both methods of ABLATION the ablation table.
@@ -90,7 +96,13 @@ def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]
         files[f"table_{name}{suffix}.md"] = to_markdown(table)
         files[f"table_{name}{suffix}.tex"] = to_latex(table, label)
         files[f"table_{name}{suffix}.csv"] = csv
-    return files
+    return files | {f"claims{suffix}.md": _write_verdicts(selection, plan)}
+
+
+def _write_verdicts(selection: Selection, plan: Plan) -> str:
+    claims = read_claims()
+    is_generated = any(cell.config.data.name == "miniature" for cell in plan.cells)
+    return write_claims(judge(claims, selection, is_generated), claims, selection.protocol, plan.title)
 
 
 def draw(collected: Evidence, selection: Selection, plan: Plan, suffix: str = "") -> dict[str, bytes]:

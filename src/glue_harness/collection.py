@@ -45,10 +45,9 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
     inventory = take_inventory(runs_dir, {cell.config.model.name for cell in plan.cells})
     runs = []
     for cell in plan.cells:
-        identity = cell.identity
-        old = earlier.pop((identity.cell_hash, identity.seed), None)
+        old = earlier.pop(cell.key, None)
         found = _find_run(cell, inventory, old) or Run({"status": MISSING}, [], {})
-        names = _planned_columns(cell, settings[identity.cell_hash])
+        names = _planned_columns(cell, settings[cell.cell_hash])
         place = {name: names[name] for name in ("model", "task", "label", "cell", "seed")}
         row = {"headline": cell.config.task.headline} | found.row | names
         runs.append(Run(row, [epoch | place for epoch in found.epochs], found.logits))
@@ -144,7 +143,7 @@ def _planned_columns(cell: Cell, settings: str | None) -> Row:
     return {
         **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
         **{name: getattr(trainer, name) for name in names},
-        **{"settings": settings, "cell": identity.cell_hash, "trainer": trainer.name},
+        **{"settings": settings, "cell": cell.cell_hash, "trainer": trainer.name},
         "init_from": cell.config.init_from,
         "averaged": cell.config.task.averaged,
     }
@@ -178,6 +177,7 @@ def describe_settings(planned: Sequence[Cell]) -> dict[str, str | None]:
     table's rows hold the same setting throughout; values that differ only between tasks are not. Where the
     trainer's name tells the cells apart, it stands for all that it sets.
     """
+    planned = list({cell.cell_hash: cell for cell in planned}.values())  # one of a cell's seeds
     values = {cell.cell_hash: _flatten(cell.identity.planned) for cell in planned}
     trainers = {cell.cell_hash: cell.config.trainer.name for cell in planned}
     rows: dict[tuple[str, str], dict[str, set[str]]] = {}

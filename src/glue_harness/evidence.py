@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ PLANNED_FIELDS = (
     "averaged",
     "trainer",
 )
+CELL_FIELDS = (
+    *("model", "task", "method", "label", "rank", "settings", "init_from", "trainer", "epochs"),
+    *("batch_size", "learning_rate", "head_learning_rate", "weight_decay"),
+)
+"""What all runs of a cell have in common, the seed apart."""
 RUN_FIELDS = ("config_hash", "evaluated_epochs", "precision", "device", "processes", "numerics", "started_at")
 RESULT_FIELDS = ("majority_score", "total_parameters", "total_seconds")
 
@@ -183,15 +188,24 @@ def _read_frame(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
         if (name not in header and name not in OPTIONAL) or name not in columns:
             fault = "is missing" if name in columns else "is unknown"
             raise InputError(f"{path}: column {name} {fault}; allowed is {', '.join(columns)}")
-    rows = []
     for number, line in enumerate(lines, start=1):
-        place = f"{path}: row {number}: "
-        require(len(line) == len(header), f"{place}fields", len(line), str(len(header)))
-        fields = zip(header, line, strict=True)
-        rows.append({name: _parse(text, columns[name], place + name) for name, text in fields})
+        require(len(line) == len(header), f"{path}: row {number}: fields", len(line), str(len(header)))
+    texts = dict(zip(header, zip(*lines, strict=True) if lines else ([] for _ in header), strict=True))
+    parsed = {name: _parse_column(texts[name], columns[name], path, name) for name in texts}
     if not path.read_bytes().endswith(b"\n"):
         raise InputError(f"{path}: row {len(lines)}: is cut short; allowed is a line with its end")
-    return build_frame(rows, columns)
+    absent = [None] * len(lines)
+    frame = pd.DataFrame({name: pd.Series(parsed.get(name, absent), dtype=object) for name in columns})
+    return frame.astype(dict(columns))
+
+
+def _parse_column(texts: Sequence[str], kind: str, path: Path, name: str) -> list[Any]:
+    """Return a column's values; each text is parsed once, at the first row that has it."""
+    first: dict[str, int] = {}
+    for number, text in enumerate(texts, start=1):
+        first.setdefault(text, number)
+    values = {text: _parse(text, kind, f"{path}: row {number}: {name}") for text, number in first.items()}
+    return [values[text] for text in texts]
 
 
 def _parse(text: str, kind: str, place: str) -> str | int | float | bool | None:
@@ -222,12 +236,14 @@ def check(evidence: Evidence, folder: Path) -> None:
     by_run = group_rows(evidence.epochs)
     headlines: dict[str, str] = {}
     seen: set[tuple[str, int]] = set()
+    plans: dict[str, Row] = {}
     for number, row in enumerate(list_rows(evidence.runs), start=1):
         place = f"{folder / 'runs.csv'}: row {number}: "
         _check_run(row, place)
         key = (row["cell"], row["seed"])
         require(key not in seen, f"{place}cell, seed", f"{key[0]}, {key[1]}", "one row a run")
         seen.add(key)
+        _check_plan(row, plans.setdefault(row["cell"], row), place)
         headline = headlines.setdefault(row["task"], row["headline"])
         allowed = f"one metric a task, {row['task']} has {headline}"
         require(row["headline"] == headline, f"{place}headline", row["headline"], allowed)
@@ -245,6 +261,13 @@ def _check_run(row: Row, place: str) -> None:
         require(row[name] is not None, f"{place}{name}", "", f"a value, since the run is {row['status']}")
     if row["status"] == Status.COMPLETE:
         require(row["evaluated_epochs"] > 0, f"{place}evaluated_epochs", row["evaluated_epochs"], "1 or more")
+
+
+def _check_plan(row: Row, other: Row, place: str) -> None:
+    """Check that a cell's runs were planned alike: no two ways of training stand in one cell of a table."""
+    for name in CELL_FIELDS:
+        allowed = f"{other[name]}, as the other runs of cell {row['cell']} have"
+        require(row[name] == other[name], f"{place}{name}", row[name], allowed)
 
 
 def _check_epochs(row: Row, epoch_rows: list[Row], folder: Path) -> None:

@@ -14,7 +14,8 @@ from .planned_runs import LAST, make_cell, make_plan, make_record, write_run
 
 TABLES = {f"table_main.{ending}" for ending in ("md", "tex", "csv")}
 FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves") for ending in ("png", "pdf")}
-FILES = {*evidence.FILES, *TABLES, *FIGURES}
+CLAIMS = {"claims.md"}
+FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES}
 
 
 @pytest.fixture
@@ -95,7 +96,9 @@ def test_tables_and_figures_derive_from_the_evidence_alone(folder, plan, drawn):
     aggregate.aggregate([])
     committed = evidence.read(folder)
     selection = select(committed, plan.config.protocol)
-    assert aggregate.render(selection, plan) == {name: (folder / name).read_text() for name in TABLES}
+    assert aggregate.render(selection, plan) == {
+        name: (folder / name).read_text() for name in TABLES | CLAIMS
+    }
     assert aggregate.draw(committed, selection, plan) == {
         name: (folder / name).read_bytes() for name in FIGURES
     }
@@ -105,7 +108,7 @@ def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
     aggregate.aggregate([])
     first = contents(folder)
     aggregate.aggregate(["protocol=best_epoch"])
-    own = {name.replace(".", "_best_epoch.") for name in TABLES | FIGURES}
+    own = {name.replace(".", "_best_epoch.") for name in TABLES | CLAIMS | FIGURES}
     assert set(contents(folder)) == FILES | own
     assert {name: contents(folder)[name] for name in FILES} == first
 

@@ -194,7 +194,22 @@ def test_a_column_that_no_run_uses_is_not_written_and_one_that_is_reads_back(com
     assert "init_from" not in (committed / "runs.csv").read_text().splitlines()[0].split(",")
     read = evidence.read(committed)
     assert read.runs["init_from"].isna().all()
-    staged = read.runs.assign(init_from=["mnli", None, None, None])
+    staged = read.runs.assign(init_from=["mnli"] * 4)
     write_together(tmp_path / "staged", evidence.encode(replace(read, runs=staged)))
     again = evidence.list_rows(evidence.read(tmp_path / "staged").runs)
-    assert [row["init_from"] for row in again] == ["mnli", None, None, None]
+    assert [row["init_from"] for row in again] == ["mnli"] * 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",fast,", ",paper,", r"row 4: trainer=paper: allowed is fast, as the other runs of cell \w+ have"),
+        (",0.0005,", ",0.5,", r"row 4: head_learning_rate=0\.5: allowed is 0\.0005, as the other runs"),
+    ],
+)
+def test_two_ways_of_training_in_one_cell_are_named(committed, old, new, message):
+    *lines, last = (committed / "runs.csv").read_text().splitlines(keepends=True)
+    assert old in last
+    (committed / "runs.csv").write_text("".join([*lines, last.replace(old, new)]))
+    with pytest.raises(InputError, match=message):
+        evidence.read(committed)

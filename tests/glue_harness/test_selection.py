@@ -136,3 +136,8 @@ def test_rows_and_tasks_keep_the_grids_order(evaluate):
     _, summary = evaluate(pairs, BEST)
     shown = [(row["label"], row["task"]) for row in list_rows(summary)]
     assert shown == [("lora_r16", "stsb"), ("lora_r16", "cola"), ("full", "rte")]
+
+
+def test_a_whole_cell_has_an_interval_over_its_seeds(evaluate):
+    _, summary = evaluate([*runs_of((0.9,), (0.7,)), *runs_of((0.9,), None, method="full")], BEST)
+    assert [(row["low"], row["high"]) for row in list_rows(summary)] == [(0.7, 0.9), (None, None)]

@@ -1,0 +1,80 @@
+"""What is claimed of EDoRA: conf/claims.yaml, typed and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from glue_harness.errors import CONF, InputError
+from glue_harness.identity import Strict
+
+
+class Baseline(Strict):
+    """What a method is compared with; at the method's own rank unless `rank` is given."""
+
+    method: str
+    rank: int | None = None
+
+
+class _Stated(Strict):
+    id: str
+    statement: str
+    source: str
+    method: str
+
+
+class CountClaim(_Stated):
+    """An adapter has exactly `expected` parameters."""
+
+    test: Literal["count"]
+    model: str
+    rank: int
+    expected: int
+
+
+class RatioClaim(_Stated):
+    """An adapter has, at one of `ranks`, `at_least` times fewer parameters than each baseline's."""
+
+    test: Literal["ratio"]
+    model: str
+    ranks: list[int] = Field(min_length=1)
+    baselines: list[Baseline] = Field(min_length=1)
+    at_least: float
+
+
+class ScoreClaim(_Stated):
+    """Scores beside the baselines' at the same rank: on each task within `margin`, or above on average."""
+
+    test: Literal["non_inferiority", "superiority"]
+    baselines: list[str] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    margin: float = Field(default=0.0, ge=0)
+
+
+Claim = Annotated[CountClaim | RatioClaim | ScoreClaim, Field(discriminator="test")]
+
+
+class Claims(Strict):
+    """The content of conf/claims.yaml."""
+
+    level: float = Field(gt=0, lt=1)
+    claims: list[Claim]
+
+
+def read_claims(path: Path = CONF / "claims.yaml") -> Claims:
+    """Return the claims of a file.
+
+    Raises:
+        InputError: it is no YAML, or a claim lacks a field, has an unknown one, or a value that cannot be.
+    """
+    try:
+        return Claims.model_validate(yaml.safe_load(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {place}: {first['msg']}") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error

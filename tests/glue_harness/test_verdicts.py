@@ -1,0 +1,220 @@
+"""Verdicts on hand-built scores: what supports, contradicts, and leaves a claim open, and why."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from glue_harness.claims_page import write_claims
+from glue_harness.errors import InputError
+from glue_harness.statements import Claims, read_claims
+from glue_harness.verdicts import Finding, judge
+
+from .scored_runs import PROTOCOL, make_runs, make_selection
+
+SUPPORTED, CONTRADICTED, UNDETERMINED = Finding
+COMPETITIVE = {
+    **{"id": "near", "statement": "near it", "source": "here", "test": "non_inferiority", "method": "edora"},
+    **{"baselines": ["lora", "dora"], "tasks": ["rte", "cola"], "margin": 0.01},
+}
+BETTER = COMPETITIVE | {"id": "better", "test": "superiority", "margin": 0.0, "baselines": ["lora"]}
+COUNT = {
+    **{"id": "count", "statement": "49.2K", "source": "here", "test": "count", "method": "edora"},
+    **{"model": "roberta_base", "rank": 16, "expected": 49_152},
+}
+RATIO = {
+    **{"id": "fewer", "statement": "30 times", "source": "here", "test": "ratio", "method": "edora"},
+    **{"model": "roberta_base", "ranks": [4, 25], "baselines": [{"method": "lora"}], "at_least": 30},
+}
+
+
+def make_claims(*claims):
+    return Claims.model_validate({"level": 0.05, "claims": list(claims)})
+
+
+def give(claim, rows, **options):
+    (verdict,) = judge(make_claims(claim), make_selection(rows), **options)
+    return verdict
+
+
+def make_methods(shift, seeds=5, tasks=("rte", "cola"), **shifts):
+    """EDoRA above LoRA and DoRA by `shift` on every seed and task, or by a task's own shift."""
+    rows = []
+    for task in tasks:
+        base = [0.7 + 0.01 * seed for seed in range(seeds)]
+        rows += make_runs(task, "edora", [score + shifts.get(task, shift) for score in base])
+        rows += [*make_runs(task, "lora", base), *make_runs(task, "dora", base)]
+    return rows
+
+
+def test_within_the_margin_on_every_task_and_seed_five_seeds_support():
+    verdict = give(COMPETITIVE, make_methods(-0.005))
+    assert (verdict.finding, verdict.on) == (SUPPORTED, "tiny, r=16")
+    assert [test.above for test in verdict.tests] == [1 / 32] * 4
+    assert verdict.tests[0].mean == pytest.approx(-0.005)
+    assert verdict.reason == "all of 4 tests speak for it, on 5 seeds or more"
+
+
+def test_four_seeds_support_nothing_however_good():
+    verdict = give(COMPETITIVE, make_methods(0.1, seeds=4))
+    assert verdict.finding == UNDETERMINED
+    assert verdict.reason.startswith("4 seeds, where 5 are the least that can support it and 7 contradict it")
+
+
+def test_one_task_outside_of_the_margin_contradicts_once_corrected_for_all_tests():
+    """Seven seeds all below: 2^-7 for each of two baselines, times 4 and then 3 tests."""
+    verdict = give(COMPETITIVE, make_methods(0.0, seeds=7, cola=-0.05))
+    assert verdict.finding == CONTRADICTED
+    assert verdict.reason == "below, on 7 seeds: cola against lora (-5.0), cola against dora (-5.0)"
+    assert [test.below for test in verdict.tests if test.task == "cola"] == [4 / 128, 4 / 128]
+    assert give(COMPETITIVE, make_methods(0.0, seeds=6, cola=-0.05)).finding == UNDETERMINED
+
+
+def test_just_outside_of_the_margin_is_no_support():
+    verdict = give(COMPETITIVE, make_methods(-0.011, seeds=5))
+    assert verdict.finding == UNDETERMINED
+    assert [test.above for test in verdict.tests] == [1.0] * 4
+
+
+def test_it_says_how_many_seeds_would_decide_as_they_spread():
+    """Differences of +-2 points about 0: their deviation is 2.19 points, so 6.18 (2.19 / 1)^2 = 29.7."""
+    rows = []
+    for task in ("rte", "cola"):
+        rows += make_runs(task, "edora", [0.72, 0.68, 0.72, 0.68, 0.72, 0.68])
+        rows += [*make_runs(task, "lora", [0.7] * 6), *make_runs(task, "dora", [0.7] * 6)]
+    assert give(COMPETITIVE, rows).reason.endswith("about 30 would decide, were the methods equal")
+
+
+def test_what_is_missing_or_not_planned_speaks_for_nothing():
+    rows = make_methods(0.05, seeds=5)
+    rows[0] |= {"score": None, "status": "missing"}
+    verdict = give(COMPETITIVE, rows)
+    assert verdict.finding == UNDETERMINED
+    assert (
+        "without all its runs: rte against lora (4/5 seeds), rte against dora (4/5 seeds)" in verdict.reason
+    )
+    assert verdict.tests[0].mean is None
+    verdict = give(COMPETITIVE, make_methods(0.05, tasks=["rte"]))
+    assert verdict.finding == UNDETERMINED
+    assert verdict.reason.startswith("not planned against lora, dora: cola; 5 seeds")
+    without = [row for row in make_methods(0.05) if row["method"] != "dora"]
+    assert give(COMPETITIVE, without).reason.startswith("not planned against dora: rte, cola; ")
+
+
+def test_an_experiment_without_the_pair_says_so():
+    verdict = give(COMPETITIVE, make_runs("rte", "edora", [0.9] * 5))
+    assert (verdict.finding, verdict.on, verdict.tests) == (UNDETERMINED, "--", ())
+    assert "no runs of edora beside lora or dora" in verdict.reason
+
+
+def test_generated_data_say_nothing():
+    verdict = give(COMPETITIVE, make_methods(0.1, seeds=9), is_generated=True)
+    assert (verdict.finding, verdict.reason) == (
+        UNDETERMINED,
+        "the data are generated: they say nothing of GLUE",
+    )
+
+
+def test_ranks_and_models_have_verdicts_of_their_own():
+    rows = [*make_methods(0.0), *(row | {"rank": 8} for row in make_methods(-0.2, seeds=7))]
+    rows += [row | {"model": "large"} for row in make_methods(0.0, seeds=2)]
+    verdicts = judge(make_claims(COMPETITIVE), make_selection(rows))
+    assert [(v.on, v.finding) for v in verdicts] == [
+        ("tiny, r=16", SUPPORTED),
+        ("tiny, r=8", CONTRADICTED),
+        ("large, r=16", UNDETERMINED),
+    ]
+
+
+def test_better_is_told_from_the_average_over_tasks_seed_by_seed():
+    """A loss on one task is made up for by the other: +3 - 1 over 2 is 1 point on every seed."""
+    verdict = give(BETTER, make_methods(0.03, cola=-0.01))
+    assert verdict.finding == SUPPORTED
+    (test,) = verdict.tests
+    assert (test.task, test.mean, test.above) == (None, pytest.approx(0.01), 1 / 32)
+    assert give(BETTER, make_methods(0.01, cola=-0.03)).finding == CONTRADICTED
+    assert give(BETTER, make_methods(0.0)).finding == UNDETERMINED
+    assert give(BETTER, make_methods(0.03, seeds=2)).finding == UNDETERMINED
+
+
+def test_degenerate_runs_count_against_a_method():
+    rows = make_methods(0.0)
+    for row in rows:
+        if row["method"] == "edora" and row["seed"] == 1:
+            row |= {"score": 0.5, "degenerate": True}
+    assert give(COMPETITIVE, rows).finding == UNDETERMINED
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [({}, SUPPORTED), ({"expected": 49_153}, CONTRADICTED), ({"rank": 8}, CONTRADICTED)],
+)
+def test_a_count_is_exact(changes, finding):
+    assert give(COUNT | changes, make_runs("rte", "edora", [0.5])).finding == finding
+
+
+def test_a_count_is_checked_in_every_run_that_has_it():
+    verdict = give(COUNT, make_runs("rte", "edora", [0.5, 0.6], model="roberta_base"))
+    assert verdict.reason == "49,152 by the architecture, 49,152 claimed; 49,152 in 2 runs here"
+    wrong = make_runs("rte", "edora", [0.5], model="roberta_base", adapter_parameters=49_151)
+    assert give(COUNT, wrong).finding == CONTRADICTED
+    other = make_runs("rte", "edora", [0.5], model="roberta_base", rank=8, adapter_parameters=1)
+    assert give(COUNT, other).finding == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("baselines", "at_least", "finding"),
+    [
+        ([{"method": "lora"}], 30, SUPPORTED),  # 37.9 at r=25
+        ([{"method": "lora"}], 38, CONTRADICTED),
+        ([{"method": "lora"}, {"method": "lora_qv", "rank": 8}], 30, CONTRADICTED),
+    ],
+)
+def test_up_to_needs_one_rank_and_every_baseline(baselines, at_least, finding):
+    verdict = give(RATIO | {"baselines": baselines, "at_least": at_least}, make_runs("rte", "edora", [0.5]))
+    assert verdict.finding == finding
+    assert "than lora: 10.8 at r=4, 37.9 at r=25" in verdict.reason
+
+
+def test_the_committed_claims_on_counts():
+    verdicts = judge(read_claims(), make_selection(make_runs("rte", "edora", [0.5])))
+    found = {v.claim.id: v.finding for v in verdicts}
+    assert (found["count"], found["fewer"], found["fewer_qv"]) == (SUPPORTED, SUPPORTED, CONTRADICTED)
+    assert {found[name] for name in ("competitive", "better_than_lora", "bases")} == {UNDETERMINED}
+    (qv,) = (v for v in verdicts if v.claim.id == "fewer_qv")
+    assert "6.0 at r=16" in qv.reason
+
+
+def test_the_page_names_statement_source_numbers_and_tests():
+    claims = make_claims(COUNT, COMPETITIVE)
+    page = write_claims(judge(claims, make_selection(make_methods(-0.005))), claims, PROTOCOL, "A demo")
+    assert "| near it | tiny, r=16         | supported |" in page
+    assert "**count**: 49.2K. Source: here." in page
+    assert "- tiny, r=16: **supported**. All of 4 tests speak for it, on 5 seeds or more." in page
+    row = next(line for line in page.splitlines() if line.startswith("| near ") and "DoRA" in line)
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        *("near", "tiny, r=16", "DoRA", "RTE", "5/5", "-0.50", "0.0312", "1")
+    ]
+    assert "Protocol best_epoch" in page
+    claims = make_claims(COUNT)
+    assert "tests" not in write_claims(judge(claims, make_selection(make_methods(0))), claims, PROTOCOL, "t")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test": "guess"}, r"claims\.yaml: claims\.0: .*'guess'"),
+        ({"margin": -1}, r"claims\.yaml: claims\.0\.non_inferiority\.margin: "),
+        ({"tasks": []}, r"claims\.yaml: claims\.0\.non_inferiority\.tasks: "),
+        ({"tsaks": ["rte"]}, r"claims\.yaml: claims\.0\.non_inferiority\.tsaks: "),
+    ],
+)
+def test_a_wrong_claim_is_one_line(tmp_path, changes, message):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"level": 0.05, "claims": [COMPETITIVE | changes]}))
+    with pytest.raises(InputError, match=message) as caught:
+        read_claims(path)
+    assert "\n" not in str(caught.value)
+    path.write_text("claims: [")
+    with pytest.raises(InputError, match="not readable"):
+        read_claims(path)
