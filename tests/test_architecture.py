@@ -39,7 +39,7 @@ REPORTING = [
     "comparison curves",
     "captions verdicts",
     "markup panels",
-    "tables plots search",
+    "tables plots search cost_table hyperparameter_table",
     "rank_table ablation_table claims_page",
     "aggregate restore fallback readme",
     "optuna_search",

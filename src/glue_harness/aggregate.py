@@ -10,17 +10,20 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from glue_harness import evidence, sweep
 from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
 from glue_harness.comparison import PAIR_KEY, compare_methods
+from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, choices
 from glue_harness.evidence import Evidence
-from glue_harness.markup import to_latex, to_markdown
+from glue_harness.hyperparameter_table import build_hyperparameter_table, to_hyperparameter_csv
+from glue_harness.markup import Table, to_latex, to_markdown
 from glue_harness.rank_table import build_rank_table
 from glue_harness.records import write_atomically
 from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
@@ -28,6 +31,16 @@ from glue_harness.statements import read_claims
 from glue_harness.sweep import Plan
 from glue_harness.tables import build_main_table, to_csv
 from glue_harness.verdicts import judge
+
+
+class NamedTable(NamedTuple):
+    """A table of an experiment: `table_<name>`, its raw numbers, and whether `make tables` shows it."""
+
+    name: str
+    table: Table
+    csv: str
+    shown: bool = True
+
 
 ABLATION = ("edora", "edora_random")
 """The methods that differ by their frozen bases alone, and are compared where an experiment has both."""
@@ -63,39 +76,46 @@ def aggregate(overrides: list[str]) -> str:
     write_together(folder, files | draw(collected, selection, plan, suffix))
     filtered = sweep.plan(overrides)
     if len(filtered.cells) < len(plan.cells):
-        narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
-        rendered = render(narrowed, filtered, suffix)
-    shown = [text for name, text in rendered.items() if name.startswith("table_") and name.endswith(".md")]
-    return "\n".join(shown)
+        selection = select(_restrict(collected, filtered), plan.config.protocol, searched)
+    return "\n".join(to_markdown(named.table) for named in build_tables(selection, filtered) if named.shown)
 
 
-def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]:
-    """Return the claims' verdicts and every table that the grid calls for, name to text.
+def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
+    """Build every table that the grid calls for; of `plan`, title and name enter.
 
-    Of `plan`, title and name enter, and whether its data are generated.
-
-    All experiments have the main table. One that gives a method several ranks has the rank table, one that
-    holds both methods of ABLATION the ablation table.
+    All experiments have the main table, costs and hyper-parameters. One that gives a method several ranks has
+    the rank table, one that holds both methods of ABLATION the ablation table.
     """
     protocol, title = selection.protocol, plan.title
-    tables = [
-        ("main", build_main_table(selection, title), to_csv(selection.summary, selection.averages, protocol))
-    ]
+    main = build_main_table(selection, title)
+    tables = [NamedTable("main", main, to_csv(selection.summary, selection.averages, protocol))]
     if methods := list_swept_methods(selection.summary):
         swept = selection.keep(lambda row: row["method"] in methods)
         table = build_rank_table(swept, f"{title} (a column for each rank)")
-        tables.append(("ranks", table, to_csv(swept.summary, swept.averages, protocol)))
+        tables.append(NamedTable("ranks", table, to_csv(swept.summary, swept.averages, protocol)))
     compared = compare_methods(selection, *ABLATION)
     if not compared.empty:
         table = build_ablation_table(selection, compared, f"{title} (seed by seed)")
         averages = average_tasks(compared, PAIR_KEY)
-        tables.append(("ablation", table, to_csv(compared, averages, protocol, PAIR_KEY)))
+        tables.append(NamedTable("ablation", table, to_csv(compared, averages, protocol, PAIR_KEY)))
+    cost = build_cost_table(selection, f"{title} (cost)")
+    tables.append(NamedTable("cost", cost, to_cost_csv(selection), shown=False))
+    hyperparameters = build_hyperparameter_table(selection, f"{title} (hyper-parameters)")
+    csv = to_hyperparameter_csv(selection)
+    return [*tables, NamedTable("hyperparameters", hyperparameters, csv, shown=False)]
+
+
+def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]:
+    """Return the files of every table that the grid calls for, and the verdicts on the claims, name to text.
+
+    Of `plan`, title and name enter, and whether its data are generated.
+    """
     files = {}
-    for name, table, csv in tables:
-        label = plan.name if name == "main" else f"{plan.name}_{name}"
-        files[f"table_{name}{suffix}.md"] = to_markdown(table)
-        files[f"table_{name}{suffix}.tex"] = to_latex(table, label)
-        files[f"table_{name}{suffix}.csv"] = csv
+    for table in build_tables(selection, plan):
+        label = plan.name if table.name == "main" else f"{plan.name}_{table.name}"
+        files[f"table_{table.name}{suffix}.md"] = to_markdown(table.table)
+        files[f"table_{table.name}{suffix}.tex"] = to_latex(table.table, label)
+        files[f"table_{table.name}{suffix}.csv"] = table.csv
     return files | {f"claims{suffix}.md": _write_verdicts(selection, plan)}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from glue_harness import evidence
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
-from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
+from glue_harness.selection import SERIES_KEY, Selection, split_rows
 
 METHODS = {
     "full": "Full fine-tuning",
@@ -177,8 +177,24 @@ def _count_cells(summary: pd.DataFrame) -> str:
 
 def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
     """Return notes on the number of runs by status, what was counted, and the runs' provenance."""
+    head = "; head: as on the task with most labels" if with_head else ""
+    return [
+        count_runs(scored),
+        f"Adapter: all that is trained outside of the head{head}.",
+        *_describe_starts(scored),
+        describe_provenance(scored),
+    ]
+
+
+def count_runs(scored: pd.DataFrame) -> str:
+    """Return the note on the number of runs by status."""
     statuses = [f"{sum(scored['status'] == status)} {status}" for status in evidence.STATUSES]
     degenerate = f"{sum(scored['degenerate'])} degenerate"
+    return f"Runs: {len(scored)} planned, {', '.join(statuses)}; {degenerate}."
+
+
+def describe_provenance(scored: pd.DataFrame) -> str:
+    """Return the note on models, trainers, machines and code that the runs come from."""
     known = evidence.list_rows(scored[scored["status"] != evidence.MISSING])
     sources = [
         ("model", list(scored["model"])),
@@ -188,15 +204,8 @@ def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
         ("commit", [name_commit(row) for row in known]),
         ("numerics", [row["numerics"] for row in known]),
     ]
-    head = "; head: as on the task with most labels" if with_head else ""
     provenance = [f"{name} {', '.join(dict.fromkeys(map(str, found)))}" for name, found in sources if found]
-    return [
-        f"Runs: {len(scored)} planned, {', '.join(statuses)}; {degenerate}.",
-        f"Adapter: all that is trained outside of the head{head}.",
-        *_describe_starts(scored),
-        f"Learning rates (adapter, head) and epochs: {'; '.join(_describe_settings(scored))}.",
-        f"Provenance: {'; '.join(provenance)}.",
-    ]
+    return f"Provenance: {'; '.join(provenance)}."
 
 
 def _describe_starts(scored: pd.DataFrame) -> list[str]:
@@ -208,37 +217,6 @@ def _describe_starts(scored: pd.DataFrame) -> list[str]:
     shown = [f"{name} on {', '.join(on)} from {name_task(task)}" for (name, task), on in starts.items()]
     how = "Started from the adapter and the head, but for its output layer, of another task's run"
     return [f"{how} (same seed): {'; '.join(shown)}."] if shown else []
-
-
-def _describe_settings(scored: pd.DataFrame) -> list[str]:
-    """Say what each method was trained with: once where it is the same for all tasks, else by task."""
-    several_models = scored["model"].nunique() > 1
-    described: dict[tuple, list[Row]] = {}
-    columns = [*ROW_KEY, "task", "adapter_parameters", "learning_rate", "head_learning_rate", "epochs"]
-    for runs in split_rows(evidence.list_rows(scored[columns]), ROW_KEY):
-        used = {
-            name_task(of_task[0]["task"]): _describe_task(of_task) for of_task in split_rows(runs, ["task"])
-        }
-        distinct = set(used.values())
-        texts = distinct if len(distinct) == 1 else [f"{shown} on {task}" for task, shown in used.items()]
-        key = (*(runs[0][name] for name in SERIES_KEY), " / ".join(texts))
-        described.setdefault(key, []).append(runs[0])
-    return [
-        f"{f'{model}: ' * several_models}{name_series(rows)} {text}"
-        for (model, *_, text), rows in described.items()
-    ]
-
-
-def _describe_task(runs: list[Row]) -> str:
-    """Say how one task's runs train; of many settings, how many they are."""
-    texts = list(dict.fromkeys(map(_describe_training, runs)))
-    return texts[0] if len(texts) == 1 else f"{len(texts)} of these"
-
-
-def _describe_training(run: Row) -> str:
-    """Say at which rates and how long a run trains; a method that trains the head alone has no other rate."""
-    rate = "--" if run["adapter_parameters"] == 0 else f"{run['learning_rate']:g}"
-    return f"{rate}, {run['head_learning_rate']:g}, {run['epochs']} epochs"
 
 
 def name_commit(row: Row) -> str:

@@ -20,6 +20,12 @@ from glue_harness.sweep import Plan
 PREFERENCE = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
 """Which of several records of one planned run counts: a result before an accident."""
 
+TRAINER_COLUMNS = (
+    *("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate", "weight_decay"),
+    *("warmup_share", "warmup_steps", "max_grad_norm", "max_length"),
+)
+"""What a run's row tells of `config.trainer`."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -139,10 +145,9 @@ def _read_logits(path: Path) -> np.ndarray:
 
 def _planned_columns(cell: Cell, settings: str | None) -> Row:
     identity, trainer = cell.identity, cell.config.trainer
-    names = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay")
     return {
         **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
-        **{name: getattr(trainer, name) for name in names},
+        **{name: getattr(trainer, name) for name in TRAINER_COLUMNS},
         **{"settings": settings, "cell": cell.cell_hash, "trainer": trainer.name},
         "init_from": cell.config.init_from,
         "averaged": cell.config.task.averaged,

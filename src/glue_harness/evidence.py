@@ -35,13 +35,15 @@ RUN_COLUMNS = {
     **{f"{part}_parameters": INTEGER for part in ("adapter", "head", "total", "backbone")},
     **{"trainer": TEXT, "epochs": INTEGER, "evaluated_epochs": INTEGER, "batch_size": INTEGER},
     **dict.fromkeys(("learning_rate", "head_learning_rate", "weight_decay"), NUMBER),
+    **{"max_steps": INTEGER, "warmup_share": NUMBER, "warmup_steps": INTEGER},
+    **{"max_grad_norm": NUMBER, "max_length": INTEGER},
     **{"precision": TEXT, "device": TEXT, "threads": INTEGER, "processes": INTEGER, "numerics": INTEGER},
     **dict.fromkeys(("train_seconds", "eval_seconds", "total_seconds"), NUMBER),
     **{"train_examples_per_second": NUMBER, "peak_memory_bytes": INTEGER, "truncated_share": NUMBER},
     **{"commit": TEXT, "dirty": TRUTH},
     **dict.fromkeys(("hardware", "packages", "data_sha256", "weights_sha256", "started_at", "error"), TEXT),
 }
-OPTIONAL = ("init_from",)
+OPTIONAL = ("init_from", "max_steps", "warmup_share", "warmup_steps", "max_grad_norm", "max_length")
 """Columns that a file has only where one of its rows has a value."""
 EPOCH_COLUMNS = {
     **dict.fromkeys(("model", "task", "label", "cell"), TEXT),

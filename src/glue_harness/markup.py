@@ -9,6 +9,9 @@ from tabulate import tabulate
 
 UNKNOWN = "--"
 BEST, SECOND = 1, 2
+PAGE_ROWS = 36
+"""How many rows a page of LaTeX has space for below a caption with its notes."""
+
 TEX = str.maketrans(
     {
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
@@ -82,23 +85,42 @@ def _explain_places(table: Table, second: str) -> list[str]:
 def to_latex(table: Table, name: str) -> str:
     """Return a table environment that needs the package booktabs only, labelled `tab:<name>`.
 
-    Spreads are subscripts and the table is centred on the text, so that GLUE's tasks fit a page.
+    Spreads are subscripts and the table is centred on the text, so that GLUE's tasks fit a page. What has
+    more rows than a page goes on in environments of its own, labelled `tab:<name>_2` and so on.
     """
     notes = [*table.notes, *_explain_places(table, "underlined")]
-    caption = " ".join([f"{table.title}.", *notes]).translate(TEX)
-    groups = [
+    pages = []
+    for number, groups in enumerate(_cut_pages(table.groups), start=1):
+        caption = " ".join([f"{table.title}.", *notes]) if number == 1 else f"{table.title}, continued."
+        pages.append(_lay_out_page(table, groups, caption, name if number == 1 else f"{name}_{number}"))
+    return "\n".join(pages)
+
+
+def _cut_pages(groups: list[list[list[Entry]]]) -> list[list[list[list[Entry]]]]:
+    """Cut groups into pages of at most PAGE_ROWS rows, within a group only where it alone is longer."""
+    pieces = [group[i : i + PAGE_ROWS] for group in groups for i in range(0, len(group), PAGE_ROWS)]
+    pages: list[list[list[list[Entry]]]] = [[]]
+    for piece in pieces:
+        if sum(map(len, pages[-1])) + len(piece) > PAGE_ROWS:
+            pages.append([])
+        pages[-1].append(piece)
+    return pages
+
+
+def _lay_out_page(table: Table, groups: list[list[list[Entry]]], caption: str, name: str) -> str:
+    bodies = [
         "".join(_join_tex([_mark_tex(entry) for entry in row]) for row in _blank_repeats(group, table.names))
-        for group in table.groups
+        for group in groups
     ]
     head = [line for line in zip(*table.head, strict=True) if any(line)]
     columns = "l" * table.names + "r" * (len(table.head) - table.names)
     lines = [
         "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n",
-        f"\\caption{{{caption}}}\n\\label{{tab:{name}}}\n",
+        f"\\caption{{{caption.translate(TEX)}}}\n\\label{{tab:{name}}}\n",
         f"\\makebox[\\linewidth]{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n",
         *(_join_tex([title.translate(TEX) for title in line]) for line in head),
         "\\midrule\n",
-        "\\midrule\n".join(groups),
+        "\\midrule\n".join(bodies),
         "\\bottomrule\n\\end{tabular}}\n\\end{table}\n",
     ]
     return "".join(lines)

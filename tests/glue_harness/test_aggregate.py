@@ -12,7 +12,10 @@ from glue_harness.selection import select
 
 from .planned_runs import LAST, make_cell, make_plan, make_record, write_run
 
-TABLES = {f"table_main.{ending}" for ending in ("md", "tex", "csv")}
+NAMES = ("main", "cost", "hyperparameters")
+"""The tables that every experiment has."""
+
+TABLES = {f"table_{name}.{ending}" for name in NAMES for ending in ("md", "tex", "csv")}
 FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves") for ending in ("png", "pdf")}
 CLAIMS = {"claims.md"}
 FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES}

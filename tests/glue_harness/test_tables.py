@@ -50,40 +50,6 @@ def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows)
     assert shown[-1] == average
 
 
-def test_learning_rates_are_said_once_or_by_task(rows):
-    notes = to_markdown(build(rows))
-    assert "Full fine-tuning 0.002, 0.003, 5 epochs; LoRA (r=16) 0.002" in notes
-    for row in rows:
-        row["learning_rate"] = 1e-4 if row["task"] == "rte" else row["learning_rate"]
-    notes = to_markdown(build(rows))
-    assert "0.002, 0.003, 5 epochs on CoLA / 0.0001, 0.003, 5 epochs on RTE" in notes
-
-
-def test_the_head_alone_has_no_learning_rate_of_an_adapter():
-    rows = [row for task in ("rte", "mrpc") for row in make_runs(task, "head_only", [0.7], rank=None)]
-    rows[0]["learning_rate"] = 1.0
-    assert "epochs: Head only --, 0.003, 5 epochs." in to_markdown(build(rows))
-
-
-def test_ranks_that_share_their_settings_are_named_together():
-    rows = [row for rank in (4, 8) for row in make_runs("rte", "edora", [0.7], rank=rank)]
-    assert "epochs: EDoRA (r=4, 8) 0.002, 0.003, 5 epochs." in to_markdown(build(rows))
-    rows[1]["epochs"] = 9
-    assert "EDoRA (r=4) 0.002, 0.003, 5 epochs; EDoRA (r=8) 0.002, 0.003, 9 epochs." in to_markdown(
-        build(rows)
-    )
-
-
-def test_settings_of_several_models_are_told_apart():
-    rows = [
-        row
-        for model, rate in (("tiny", 1e-3), ("large", 1e-4))
-        for row in make_runs("rte", "lora", [0.7], model=model, learning_rate=rate)
-    ]
-    notes = to_markdown(build(rows))
-    assert "tiny: LoRA (r=16) 0.001, 0.003, 5 epochs; large: LoRA (r=16) 0.0001, 0.003, 5 epochs." in notes
-
-
 def test_a_row_that_starts_from_another_task_has_a_footnote(rows):
     assert "Started from" not in to_markdown(build(rows))
     for row in rows:
