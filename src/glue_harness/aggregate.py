@@ -9,6 +9,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def aggregate(overrides: list[str]) -> str:
 
 
 def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
-    """Build every table that the grid calls for; of `plan`, title and name enter.
+    """Build every table that the grid calls for; of `plan`, title, notes and name enter.
 
     All experiments have the main table, costs and hyper-parameters. One that gives a method several ranks has
     the rank table, one that holds both methods of ABLATION the ablation table.
@@ -102,7 +103,9 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
     tables.append(NamedTable("cost", cost, to_cost_csv(selection), shown=False))
     hyperparameters = build_hyperparameter_table(selection, f"{title} (hyper-parameters)")
     csv = to_hyperparameter_csv(selection)
-    return [*tables, NamedTable("hyperparameters", hyperparameters, csv, shown=False)]
+    tables.append(NamedTable("hyperparameters", hyperparameters, csv, shown=False))
+    noted = (replace(t.table, notes=[*t.table.notes, *plan.config.experiment.notes]) for t in tables)
+    return [named._replace(table=table) for named, table in zip(tables, noted, strict=True)]
 
 
 def render(selection: Selection, plan: Plan, suffix: str = "") -> dict[str, str]:

@@ -164,12 +164,14 @@ class Experiment:
     """A published table: its name and its grid, a union of blocks, each a product of axes.
 
     `searched` names the axes, such as trainer.learning_rate, of whose values a protocol chooses one for each
-    cell of the table; the values of all others are compared, in rows of their own.
+    cell of the table; the values of all others are compared, in rows of their own. `notes` stand under its
+    tables: what a reader has to know of the experiment as a whole.
     """
 
     name: str | None = None
     title: str | None = None
     searched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     grid: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -2,15 +2,17 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from glue_harness import aggregate, evidence, sweep
+from glue_harness.config import Experiment
 from glue_harness.errors import InputError
 from glue_harness.records import Status
 from glue_harness.selection import select
 
-from .planned_runs import LAST, make_cell, make_plan, make_record, write_run
+from .planned_runs import BEST, LAST, make_cell, make_plan, make_record, write_run
 
 NAMES = ("main", "cost", "hyperparameters")
 """The tables that every experiment has."""
@@ -165,6 +167,17 @@ def test_rebuilding_every_table_and_figure_gives_the_same_bytes(folder, swept, t
     shutil.rmtree(tmp_path / "runs")
     aggregate.aggregate([])
     assert contents(folder) == first
+
+
+def test_an_experiments_notes_stand_under_all_of_its_tables(plan):
+    noted = Experiment(name="demo", notes=["16 dev rows & more occur in train."])
+    selection = select(aggregate.collect(plan, Path(plan.config.runs_dir), Path("none")), BEST)
+    rendered = aggregate.render(selection, replace(plan, config=replace(plan.config, experiment=noted)))
+    for name in NAMES:
+        assert "\n- 16 dev rows & more occur in train.\n" in rendered[f"table_{name}.md"]
+        assert r" 16 dev rows \& more occur in train." in rendered[f"table_{name}.tex"]
+    plain = aggregate.render(selection, plan)
+    assert not any("16 dev rows" in text for text in plain.values())
 
 
 def test_the_protocol_chooses_the_numbers(plan):
