@@ -25,6 +25,8 @@ from glue_harness.errors import InputError, choices
 from glue_harness.evidence import Evidence
 from glue_harness.hyperparameter_table import build_hyperparameter_table, to_hyperparameter_csv
 from glue_harness.markup import Table, to_latex, to_markdown
+from glue_harness.published import read_published
+from glue_harness.published_table import build_published_table, to_published_csv
 from glue_harness.rank_table import build_rank_table
 from glue_harness.records import write_atomically
 from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
@@ -85,7 +87,8 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
     """Build every table that the grid calls for; of `plan`, title, notes and name enter.
 
     All experiments have the main table, costs and hyper-parameters. One that gives a method several ranks has
-    the rank table, one that holds both methods of ABLATION the ablation table.
+    the rank table, one that holds both methods of ABLATION the ablation table, one with rows that others have
+    published (conf/published.yaml) the table beside them.
     """
     protocol, title = selection.protocol, plan.title
     main = build_main_table(selection, title)
@@ -99,6 +102,9 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
         table = build_ablation_table(selection, compared, f"{title} (seed by seed)")
         averages = average_tasks(compared, PAIR_KEY)
         tables.append(NamedTable("ablation", table, to_csv(compared, averages, protocol, PAIR_KEY)))
+    published = read_published()
+    if beside := build_published_table(selection, published, f"{title} (beside published scores)"):
+        tables.append(NamedTable("published", beside, to_published_csv(selection, published)))
     cost = build_cost_table(selection, f"{title} (cost)")
     tables.append(NamedTable("cost", cost, to_cost_csv(selection), shown=False))
     hyperparameters = build_hyperparameter_table(selection, f"{title} (hyper-parameters)")

@@ -17,7 +17,7 @@ TEX = str.maketrans(
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
         **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
         **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
-        **{"±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$"},
+        **{"±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"},
     }
 )
 
