@@ -77,8 +77,13 @@ def count_seeds(summary: pd.DataFrame) -> int:
     return Counter(summary["seeds"]).most_common(1)[0][0]
 
 
-def explain_cells(selection: Selection, place: str = "in the header") -> list[str]:
-    """Return notes on the protocol and on every sign that the cells use; `place`: where the metric stands."""
+def explain_cells(
+    selection: Selection, place: str = "in the header", averaged: bool = True
+) -> list[str]:
+    """Return notes on the protocol and on every sign that the cells use.
+
+    `place`: where the metric stands. `averaged`: the table has an average over tasks, if there are several.
+    """
     summary, protocol = selection.summary, selection.protocol
     seeds = count_seeds(summary)
     differing = any(summary["seeds"] != seeds)
@@ -90,7 +95,7 @@ def explain_cells(selection: Selection, place: str = "in the header") -> list[st
         f"{spread}.",
         *_explain_choice(summary, protocol),
     ]
-    if summary["task"].nunique() > 1:
+    if averaged and summary["task"].nunique() > 1:
         notes.append("The average is the mean over tasks, given once every planned run has entered.")
     if any(summary["entered"] < summary["planned"]):
         notes.append("A cell -- (k/n) has only k of its n planned runs.")

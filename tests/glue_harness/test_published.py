@@ -1,6 +1,7 @@
 """Beside published scores: what is compared, what must not be, and where each number comes from."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from glue_harness.selection import select
 from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
 from .published_presets import reference
 
+GOLDEN = Path(__file__).with_name("golden")
 LORA = Published(
     model="roberta_base",
     label="lora_r16",
@@ -119,6 +121,18 @@ def test_the_csv_holds_raw_numbers(selected):
         'cola,matthews_correlation,,0.625,1,1,63.4,1.2,-0.8999999999999986,"A paper, table 2"'
     )
     assert lines[1].endswith(',0.7,1,1,86.6,,,"A paper, table 2"')
+
+
+@pytest.mark.parametrize("ending", ["md", "tex", "csv"])
+def test_golden_files(selected, ending):
+    selection = selected(*zip(cells("cola", "rte", seeds=(1, 2)), (0.62, 0.64, 0.7, 0.72), strict=True))
+    table = build_published_table(selection, [LORA], "Beside others")
+    made = {
+        "md": lambda: to_markdown(table),
+        "tex": lambda: to_latex(table, "published"),
+        "csv": lambda: to_published_csv(selection, [LORA]),
+    }
+    assert made[ending]() == (GOLDEN / f"table_published.{ending}").read_text()
 
 
 def test_the_committed_rows_are_the_reference_s():
