@@ -77,9 +77,7 @@ def count_seeds(summary: pd.DataFrame) -> int:
     return Counter(summary["seeds"]).most_common(1)[0][0]
 
 
-def explain_cells(
-    selection: Selection, place: str = "in the header", averaged: bool = True
-) -> list[str]:
+def explain_cells(selection: Selection, place: str = "in the header", averaged: bool = True) -> list[str]:
     """Return notes on the protocol and on every sign that the cells use.
 
     `place`: where the metric stands. `averaged`: the table has an average over tasks, if there are several.

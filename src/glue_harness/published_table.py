@@ -42,8 +42,8 @@ def build_published_table(selection: Selection, published: Sequence[Published], 
         rows = _show_pair(cells, theirs, tasks, count_seeds(selection.summary))
         lines = ("reproduced", f"published [{letters[id(theirs)]}]", "difference")
         groups.append([[*names, Entry(line), *row] for line, row in zip(lines, rows, strict=True)])
-    notes = [*explain_cells(selection, averaged=False), *_explain(pairs, letters), *describe_runs(selection.scored)]
-    return Table(title, head, 2 + several, groups, notes)
+    notes = [*explain_cells(selection, averaged=False), *_explain(pairs, letters)]
+    return Table(title, head, 2 + several, groups, [*notes, *describe_runs(selection.scored)])
 
 
 def _pair(selection: Selection, published: Sequence[Published]) -> list[tuple[dict[str, Row], Published]]:
