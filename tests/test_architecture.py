@@ -32,7 +32,7 @@ ROOMS = [
     "train plan status wandb_sync",
 ]
 REPORTING = [
-    "stats counts statements published",
+    "stats counts statements published leaderboard",
     "evidence examples",
     "collection scoring",
     "selection",
@@ -45,7 +45,8 @@ REPORTING = [
     "optuna_search",
     "tune",
 ]
-ABOVE_BOTH = "params"  # lays out what the methods' models count; reads no run
+ABOVE_BOTH = "params submission"
+"""One lays out what the methods' models count and reads no run; one has finished runs predict the test sets."""
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
 TRAINING_ONLY |= {"preparation", "arguments"}
 TRAINING_ONLY |= {"train", "checkpoints", "failures"}
@@ -53,7 +54,7 @@ HYDRA_ROOMS = {"errors", "config", "composition", "grid", "sweep", "entry", "tra
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}
-LEVEL[ABOVE_BOTH] = len(ROOMS) + len(REPORTING)
+LEVEL |= {room: len(ROOMS) + len(REPORTING) for room in ABOVE_BOTH.split()}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -92,7 +93,7 @@ def test_training_and_reporting_meet_only_on_disk():
     reporting = {room for rooms in REPORTING for room in rooms.split()}
     for room in reporting:
         assert not rooms_of(HARNESS[room]) & TRAINING_ONLY, room
-    for room in set(HARNESS) - reporting - {ABOVE_BOTH}:
+    for room in set(HARNESS) - reporting - set(ABOVE_BOTH.split()):
         assert not rooms_of(HARNESS[room]) & reporting, room
 
 

@@ -1,0 +1,209 @@
+"""ENTRY: finished runs of one method -> what GLUE's leaderboard takes: a TSV file a test set, and their zip.
+
+`python -m glue_harness.submission experiment=glue_all 'only.method=[edora]' 'only.rank=[16]'`, or
+`python -m glue_harness.submission --check <folder or zip>`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from glue_harness import sweep
+from glue_harness.config import Config, Split, Task
+from glue_harness.data import TokenisedSplit, tokenise
+from glue_harness.entry import command_line
+from glue_harness.errors import InputError
+from glue_harness.grid import Cell
+from glue_harness.leaderboard import SHEETS, Sheet, check_submission, write_archive, write_sheet
+from glue_harness.logits import logits_files
+from glue_harness.preparation import Prepared, prepare
+from glue_harness.records import TRAINED, Status, write_atomically
+from glue_harness.sources import load_split
+from glue_harness.sweep import Plan
+from glue_harness.trainer import GlueTrainer, build_trainer
+
+CHECK_FLAG = "--check"
+DIAGNOSTIC = "ax"
+DIAGNOSED = "mnli"
+"""The diagnostic set has no training data: MNLI's model predicts it."""
+
+TOLERANCE = 0.05
+"""How far dev logits may be from those that the run wrote, as a share of the largest: machines round."""
+
+
+def submit(overrides: list[str]) -> Path:
+    """Write results/<experiment>/submission/ for the one method that `overrides` choose; return its zip.
+
+    Of a task's finished runs the one with the best last epoch on dev predicts, with the weights that it ended
+    with. A task without a run gets the class that is most frequent in train, where train can be read.
+
+    Raises:
+        InputError: more than one method is chosen, it keeps no weights, or nothing of it is finished.
+    """
+    plan = sweep.plan(overrides)
+    if plan.config.data.name == "miniature":
+        raise InputError("data=miniature: generated text has no leaderboard; allowed is hub or local")
+    _require_one_system(plan)
+    chosen = {task: cell for task in _list_tasks(plan) if (cell := _choose_run(plan, task)) is not None}
+    if not chosen:
+        raise InputError(
+            f"{plan.config.runs_dir}: no finished run of {plan.cells[0].identity.label} keeps its weights; "
+            "allowed is one task at least (restored runs have none)"
+        )
+    sheets = {}
+    for sheet in SHEETS:
+        cell = chosen.get(DIAGNOSED if sheet.task == DIAGNOSTIC else sheet.task)
+        sheets[sheet.name] = write_sheet(sheet, _fill(sheet, cell, plan.config))
+    folder = Path(plan.config.results_dir, plan.name, "submission", plan.cells[0].identity.label)
+    for name, text in sheets.items():
+        write_atomically(folder / f"{name}.tsv", text.encode())
+    archive = folder.with_suffix(".zip")
+    write_archive(sheets, archive)
+    check_submission(archive)
+    return archive
+
+
+def _require_one_system(plan: Plan) -> None:
+    systems = list(dict.fromkeys((cell.identity.model, cell.identity.label) for cell in plan.cells))
+    if len(systems) > 1:
+        shown = ", ".join(f"{label} of {model}" for model, label in systems)
+        raise InputError(
+            f"only: {shown} are {len(systems)} systems; allowed is one: METHODS=edora RANKS=16, for instance"
+        )
+    if plan.cells[0].config.method.adapter is None:
+        label = plan.cells[0].identity.label
+        raise InputError(f"method={label}: its runs keep no weights; allowed is a method with an adapter")
+
+
+def _list_tasks(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(cell.identity.task for cell in plan.cells))
+
+
+def _choose_run(plan: Plan, task: str) -> Cell | None:
+    """Return the finished run of a task whose last epoch is best on dev, the first of equals."""
+    scores = {}
+    for number, cell in enumerate(plan.cells):
+        record = cell.record() if cell.identity.task == task else None
+        if record is not None and record.status is Status.COMPLETE and (cell.folder / TRAINED).is_file():
+            scores[number] = record.epochs[-1].metrics["all"][record.headline] or 0.0
+    return plan.cells[max(scores, key=lambda number: scores[number])] if scores else None
+
+
+def _fill(sheet: Sheet, cell: Cell | None, config: Config) -> Sequence[float]:
+    """Return the predictions of a run, or where there is none a constant, with a warning."""
+    try:
+        if cell is not None:
+            return predict(cell, sheet)
+        reason = "no finished run"
+    except InputError as error:
+        if sheet.task != DIAGNOSTIC:
+            raise
+        reason = str(error)
+    value, source = find_constant(sheet, config)
+    print(f"warning: {sheet.name}: {reason}; every row gets {source}", file=sys.stderr)
+    return [value] * sheet.rows
+
+
+def find_constant(sheet: Sheet, config: Config) -> tuple[float, str]:
+    """Return the most frequent label of train, or of STS-B its mean score, and what that is in words.
+
+    Where the train set is not to be had it is the first label, or the middle of the scores.
+    """
+    task = compose_task(sheet, config)
+    try:
+        labels = load_split(config.data, task, "train")["label"][:]
+    except InputError:
+        return (2.5, "the middle of the range") if sheet.values is None else (0, f"'{sheet.values[0]}'")
+    if sheet.values is None:
+        return float(np.mean(labels)), "the mean of train"
+    label = Counter(labels).most_common(1)[0][0]
+    return label, f"'{sheet.values[label]}', the most frequent of train"
+
+
+def compose_task(sheet: Sheet, config: Config) -> Task:
+    """Return a sheet's task as conf/ has it; the diagnostic set is MNLI's task with rows of its own."""
+    name = DIAGNOSED if sheet.task == DIAGNOSTIC else sheet.task
+    task = sweep.plan([f"model={config.model.name}", f"task={name}"]).cells[0].config.task
+    if sheet.task != DIAGNOSTIC:
+        return task
+    return replace(task, name=DIAGNOSTIC, splits={"test": Split(rows=sheet.rows)})
+
+
+def predict(cell: Cell, sheet: Sheet) -> Sequence[float]:
+    """Return a finished run's predictions on a test set: label ids, or scores.
+
+    Raises:
+        InputError: the test set is not to be had, or the weights do not give the run's dev logits.
+    """
+    config = cell.config
+    task = config.task if sheet.task == config.task.name else compose_task(sheet, config)
+    rows = load_split(config.data, task, sheet.split)
+    prepared = prepare(config, cell.identity)
+    load_weights(prepared, cell.folder / TRAINED)
+    test = tokenise(rows, task, prepared.tokenizer, config.trainer.max_length)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = build_trainer(prepared, config, cell.identity.environment, Path(scratch))
+        trainer.compute_metrics = None
+        _check_dev(_compute_logits(trainer, prepared.dev), cell)
+        logits = _compute_logits(trainer, test)  # (rows, outputs)
+    return (logits[:, 0] if sheet.values is None else logits.argmax(axis=1)).tolist()
+
+
+def load_weights(prepared: Prepared, path: Path) -> None:
+    """Give a prepared model the adapter and head that a run has kept.
+
+    Raises:
+        InputError: the file lacks a tensor that the model has, or holds another.
+    """
+    model: Any = prepared.model
+    saved = load_file(path)
+    for name in sorted(get_peft_model_state_dict(model).keys() ^ saved.keys()):
+        raise InputError(f"{path}: {name} is not as in this run's model; allowed is what the run kept")
+    set_peft_model_state_dict(model, saved)
+
+
+def _compute_logits(trainer: GlueTrainer, split: TokenisedSplit) -> np.ndarray:
+    """Return a split's logits in its own order, (rows, outputs); computed from short rows to long ones."""
+    order = np.argsort(split.lengths, kind="stable")  # (rows,)
+    unlabelled = type(split.labels[0])(0)  # a test set's -1 is no class that a loss could be computed for
+    blank = replace(split, labels=[unlabelled] * len(split))
+    found = trainer.predict(blank.select(order.tolist())).predictions
+    logits = np.empty_like(found, dtype=np.float32)
+    logits[order] = found
+    return logits
+
+
+def _check_dev(logits: np.ndarray, cell: Cell) -> None:
+    written = np.load(max(logits_files(cell.folder).items())[1])  # (rows, outputs)
+    apart = float(np.abs(logits - written).max())
+    if apart > TOLERANCE * float(np.abs(written).max()):
+        raise InputError(
+            f"{cell.folder}: its weights give dev logits {apart:.3g} from those that it wrote; allowed is "
+            "the weights, data and code that it was made with"
+        )
+
+
+def main() -> None:
+    """Run from the command line; bad input is one line and exit code 2."""
+    with command_line():
+        if sys.argv[1:2] == [CHECK_FLAG]:
+            if len(sys.argv) != 3:
+                raise InputError(f"{CHECK_FLAG}: {len(sys.argv) - 2} paths; allowed is one folder or zip")
+            check_submission(Path(sys.argv[2]))
+            print(f"{sys.argv[2]}: as the leaderboard wants it")
+        else:
+            print(f"{submit(sys.argv[1:])}: as the leaderboard wants it; {len(SHEETS)} files")
+
+
+if __name__ == "__main__":
+    main()
