@@ -190,7 +190,10 @@ def test_a_sweep_over_tasks_gives_each_its_own_values():
             ["experiment=demo", "preset=edora_code"],
             "preset=edora_code: has nothing for minilm_edora_mrpc; allowed is ",
         ),
-        (["preset=edora_code/roberta_base_edora_mrpc"], "preset: there is no such key; known: data, "),
+        (
+            ["preset=edora_code/roberta_base_edora_mrpc"],
+            "preset: there is no such key; known: checkpoint_minutes, ",
+        ),
     ],
 )
 def test_what_a_preset_does_not_have_is_one_line(overrides, message):

@@ -57,6 +57,7 @@ class GridSweeper(Sweeper):
 
         Raises:
             SystemExit: with code 1 if a run failed or diverged, or could not begin.
+            KeyboardInterrupt: a run was interrupted.
         """
         from glue_harness import console
         from glue_harness.inventory import LEFT, State
@@ -80,7 +81,10 @@ class GridSweeper(Sweeper):
             batches = [batch for stage in stages for batch in split_evenly(stage, self.queue_limit)]
             endings = [ending for batch in batches for ending in run_to_the_end(self._launch, batch)]
         endings += [("blocked", reason) for reason in blocked]
-        if not console.summarise(endings):
+        well = console.summarise(endings)
+        if any(state == "interrupted" for state, _ in endings):
+            raise KeyboardInterrupt  # Ctrl-C may reach the runs alone, while this process is busy
+        if not well:
             sys.exit(1)
 
     def _check(self, todo: Sequence[Any]) -> None:
