@@ -40,7 +40,7 @@ REPORTING = [
     "captions verdicts",
     "markup panels",
     "tables plots search cost_table hyperparameter_table",
-    "rank_table ablation_table published_table claims_page",
+    "rank_table ablation_table published_table claims_page page",
     "aggregate restore fallback readme",
     "optuna_search",
     "tune",

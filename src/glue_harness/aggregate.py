@@ -25,6 +25,7 @@ from glue_harness.errors import InputError, choices
 from glue_harness.evidence import Evidence
 from glue_harness.hyperparameter_table import build_hyperparameter_table, to_hyperparameter_csv
 from glue_harness.markup import Table, to_latex, to_markdown
+from glue_harness.page import build_page
 from glue_harness.published import read_published
 from glue_harness.published_table import build_published_table, to_published_csv
 from glue_harness.rank_table import build_rank_table
@@ -75,8 +76,10 @@ def aggregate(overrides: list[str]) -> str:
     suffix = f"_{plan.config.protocol.name}" if chosen else ""
     selection = select(collected, plan.config.protocol, searched)
     rendered = render(selection, plan, suffix)
+    figures = draw(collected, selection, plan, suffix)
+    rendered[f"index{suffix}.html"] = _lay_out_page(selection, plan, rendered[f"claims{suffix}.md"], figures)
     files = evidence.encode(collected) | {name: text.encode() for name, text in rendered.items()}
-    write_together(folder, files | draw(collected, selection, plan, suffix))
+    write_together(folder, files | figures)
     filtered = sweep.plan(overrides)
     if len(filtered.cells) < len(plan.cells):
         selection = select(_restrict(collected, filtered), plan.config.protocol, searched)
@@ -132,6 +135,12 @@ def _write_verdicts(selection: Selection, plan: Plan) -> str:
     claims = read_claims()
     is_generated = any(cell.config.data.name == "miniature" for cell in plan.cells)
     return write_claims(judge(claims, selection, is_generated), claims, selection.protocol, plan.title)
+
+
+def _lay_out_page(selection: Selection, plan: Plan, claims: str, figures: Mapping[str, bytes]) -> str:
+    tables = [named.table for named in build_tables(selection, plan)]
+    images = {name: content for name, content in figures.items() if name.endswith(".png")}
+    return build_page(plan.title, tables, images, claims, selection)
 
 
 def draw(collected: Evidence, selection: Selection, plan: Plan, suffix: str = "") -> dict[str, bytes]:

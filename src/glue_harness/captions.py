@@ -37,6 +37,12 @@ def name_row(row: Row) -> str:
     return _add_settings(name, row)
 
 
+def anchor(row: Row) -> str:
+    """Return the name by which a page finds the runs of a table's cell."""
+    parts = (row["model"], row["task"], row["label"], row["settings"] or "")
+    return re.sub(r"[^\w.=]+", "-", " ".join(parts).strip())
+
+
 def name_method(row: Row) -> str:
     """Return the name that all ranks of a method share, such as `LoRA, learning_rate=0.001`."""
     return _add_settings(_name_alone(row), row)

@@ -24,13 +24,17 @@ TEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Entry:
-    """A table's cell: text, spread, what follows, marks; `shown` is the number to compare (None: none)."""
+    """A table's cell: text, spread, what follows, marks; `shown` is the number to compare (None: none).
+
+    `link` names what a page leads to from here.
+    """
 
     text: str
     spread: str = ""
     shown: float | None = None
     place: int | None = None
     marks: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -79,7 +80,7 @@ def _show_pair(cells: dict[str, Row], theirs: Published, tasks: list[str], seeds
 
 def _hide_place(entry: Entry) -> Entry:
     """Keep a number out of the search for the best: it stands beside one other, which is not ours."""
-    return Entry(entry.text, spread=entry.spread, marks=entry.marks)
+    return replace(entry, shown=None)
 
 
 def is_alike(cell: Row, theirs: Published) -> bool:

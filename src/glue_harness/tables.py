@@ -9,6 +9,7 @@ import pandas as pd
 
 from glue_harness import evidence
 from glue_harness.captions import (
+    anchor,
     count_seeds,
     describe_runs,
     explain_cells,
@@ -89,13 +90,15 @@ def show_cell(cell: Row | None, seeds: int) -> Entry:
     """Show a cell of a summary (None: not planned), with its n where that is not `seeds`."""
     if cell is None:
         return NOT_PLANNED
+    link = anchor(cell) if "label" in cell else ""
     signs = {"†": cell["degenerate"], "‡": cell["diverged"]}
     marks = [f"{sign}{count}" for sign, count in signs.items() if count]
     if cell["statistic"] is None:
-        return Entry(f"{UNKNOWN} ({cell['entered']}/{cell['planned']})", marks=" ".join(marks))
+        return Entry(f"{UNKNOWN} ({cell['entered']}/{cell['planned']})", marks=" ".join(marks), link=link)
     spread = "" if cell["spread"] is None else f"{100 * cell['spread']:.1f}"
     number = [] if cell["seeds"] == seeds else [f"(n={cell['seeds']})"]
-    return replace(show_number(cell["statistic"]), spread=spread, marks=" ".join([*number, *marks]))
+    marks = [*number, *marks]
+    return replace(show_number(cell["statistic"]), spread=spread, marks=" ".join(marks), link=link)
 
 
 def show_number(value: float | None) -> Entry:

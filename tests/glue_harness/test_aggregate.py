@@ -20,7 +20,7 @@ NAMES = ("main", "cost", "hyperparameters")
 TABLES = {f"table_{name}.{ending}" for name in NAMES for ending in ("md", "tex", "csv")}
 FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves") for ending in ("png", "pdf")}
 CLAIMS = {"claims.md"}
-FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES}
+FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES, "index.html"}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
     aggregate.aggregate([])
     first = contents(folder)
     aggregate.aggregate(["protocol=best_epoch"])
-    own = {name.replace(".", "_best_epoch.") for name in TABLES | CLAIMS | FIGURES}
+    own = {name.replace(".", "_best_epoch.") for name in TABLES | CLAIMS | FIGURES | {"index.html"}}
     assert set(contents(folder)) == FILES | own
     assert {name: contents(folder)[name] for name in FILES} == first
 
