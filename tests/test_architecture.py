@@ -40,6 +40,7 @@ REPORTING = [
     "captions verdicts",
     "markup panels",
     "tables plots search cost_table hyperparameter_table",
+    "rank_plot cost_plot",
     "rank_table ablation_table published_table claims_page page",
     "aggregate restore fallback readme",
     "optuna_search",
@@ -103,7 +104,7 @@ def test_only_who_draws_imports_matplotlib():
         for room, imports in HARNESS.items()
         if any(name.split(".")[0] == "matplotlib" for name in imports)
     }
-    assert drawing == {"panels", "plots"}
+    assert drawing == {"panels", "plots", "rank_plot", "cost_plot"}
     assert not any("pyplot" in name for room in drawing for name in HARNESS[room])
 
 

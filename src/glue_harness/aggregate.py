@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +97,7 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
     main = build_main_table(selection, title)
     tables = [NamedTable("main", main, to_csv(selection.summary, selection.averages, protocol))]
     if methods := list_swept_methods(selection.summary):
-        swept = selection.keep(lambda row: row["method"] in methods)
+        swept = _keep_methods(selection, methods)
         table = build_rank_table(swept, f"{title} (a column for each rank)")
         tables.append(NamedTable("ranks", table, to_csv(swept.summary, swept.averages, protocol)))
     compared = compare_methods(selection, *ABLATION)
@@ -145,18 +145,26 @@ def _lay_out_page(selection: Selection, plan: Plan, claims: str, figures: Mappin
 
 def draw(collected: Evidence, selection: Selection, plan: Plan, suffix: str = "") -> dict[str, bytes]:
     """Return the files of every figure, name to content; of `plan` the title enters."""
-    from glue_harness import panels, plots  # matplotlib's import takes time: only who draws waits for it
+    # matplotlib's import takes time: only who draws waits for it
+    from glue_harness import cost_plot, panels, plots, rank_plot
 
     middle = keep_middle_ranks(selection)
     figures = {
         "scores": plots.draw_scores(selection, plan.title),
         "curves": plots.draw_curves(middle, trace_cells(collected, middle), plan.title),
+        "costs": cost_plot.draw_costs(selection, plan.title),
     }
+    if methods := list_swept_methods(selection.summary):
+        figures["ranks"] = rank_plot.draw_ranks(_keep_methods(selection, methods), plan.title)
     return {
         f"figure_{name}{suffix}.{ending}": content
         for name, figure in figures.items()
         for ending, content in panels.encode(figure).items()
     }
+
+
+def _keep_methods(selection: Selection, methods: Sequence[str]) -> Selection:
+    return selection.keep(lambda row: row["method"] in methods)
 
 
 def _restrict(collected: Evidence, plan: Plan) -> Evidence:

@@ -147,12 +147,35 @@ def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
 
 def explain_points(selection: Selection) -> str:
     """Return the note under scores by parameters."""
+    return (
+        f"{_explain_marks(selection)}; a line joins a method's ranks. Methods whose points would cover each "
+        f"other stand side by side.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
+    )
+
+
+def explain_ranks(selection: Selection) -> str:
+    """Return the note under scores by rank."""
+    summary = selection.summary
+    return f"{_explain_marks(selection)}.{_explain_settings(summary)} {_count_cells(summary)}"
+
+
+def explain_costs(selection: Selection) -> str:
+    """Return the note under scores by training time."""
+    summary = selection.summary
+    return (
+        f"{_explain_marks(selection)}, at the median training time of its runs, by the clock, whatever else "
+        f"the machine did meanwhile; the table of costs names the machines.{_explain_settings(summary)} "
+        f"{_count_cells(summary)}"
+    )
+
+
+def _explain_marks(selection: Selection) -> str:
     protocol, seeds = selection.protocol, _range_seeds(selection.summary)
-    bars = "; bars are ± the sample standard deviation" if any(selection.summary["seeds"] > 1) else ""
+    several = any(selection.summary["seeds"] > 1)
+    bars = "; bars are its 95 % bootstrap interval over seeds" if several else ""
     return (
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}. A point is the {protocol.statistic} "
-        f"over {seeds}{bars}; a line joins a method's ranks. Methods whose points would cover each other "
-        f"stand side by side.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
+        f"over {seeds}{bars}"
     )
 
 

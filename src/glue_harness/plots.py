@@ -34,7 +34,7 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     Full fine-tuning stands at all that it trains outside of the head; a method that trains nothing there is a
     line across the panel. Cells without a statistic are left out, and counted in the note below.
     """
-    points = _list_points(selection)
+    points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
     looks = find_looks(selection.summary["method"])
     drawn = [row for row in points if row["statistic"] is not None]
@@ -49,7 +49,7 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     everywhere = [place for of_model in places.values() for place in of_model.values()]
     figure, axes = lay_out(panels, title, explain_points(selection), handles)
     for axis, panel in zip(axes, panels, strict=True):
-        several = _list_repeated(panel)
+        several = list_repeated(panel)
         known = [row for row in panel if row["statistic"] is not None]
         for rows in split_rows(known, SERIES_KEY):
             method = rows[0]["method"]
@@ -59,12 +59,12 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     return figure
 
 
-def _list_points(selection: Selection) -> list[Row]:
+def list_points(selection: Selection) -> list[Row]:
     """Return the summary's cells and, where there are several tasks, the averages: their task is None."""
     points = evidence.list_rows(selection.summary)
     if selection.summary["task"].nunique() > 1:
         averages = evidence.list_rows(selection.averages)
-        points += [{"task": None, "statistic": row["average"], "spread": None} | row for row in averages]
+        points += [{"task": None, "statistic": row["average"]} | row for row in averages]
     known = [row for row in points if row.get("adapter_parameters") is not None]
     counts = {_row_key(row): row["adapter_parameters"] for row in known}
     return [row | {"adapter_parameters": counts.get(_row_key(row))} for row in points]
@@ -78,7 +78,7 @@ def _spot(row: Row) -> Spot:
     return row["method"], row["label"]
 
 
-def _list_repeated(panel: list[Row]) -> set[str]:
+def list_repeated(panel: list[Row]) -> set[str]:
     """Return the methods of which a panel has several settings."""
     methods = [rows[0]["method"] for rows in split_rows(panel, SERIES_KEY)]
     return {method for method in methods if methods.count(method) > 1}
@@ -111,16 +111,27 @@ def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], look
         axis.axhline(100 * rows[0]["statistic"], color=look.colour, linestyle="--", zorder=1)
         return
     rows = sorted(rows, key=lambda row: row["rank"] or 0)
+    draw_points(axis, [places[_spot(row)] for row in rows], rows, look, faint)
+
+
+def draw_points(axis: Axes, places: list[float], rows: list[Row], look: Look, faint: bool) -> None:
+    """Draw cells at their places along a panel, joined, with their intervals over seeds."""
+    reach = [[100 * _reach(row, end) for row in rows] for end in ("low", "high")]  # (2, cells)
     axis.errorbar(
-        [places[_spot(row)] for row in rows],
+        places,
         [100 * row["statistic"] for row in rows],
-        yerr=None if faint else [100 * (row["spread"] or 0) for row in rows],
+        yerr=None if faint else reach,
         color=look.colour,
         marker=look.marker,
         alpha=FAINT if faint else 1,
         linewidth=0.8,
         capsize=1.5,
     )
+
+
+def _reach(row: Row, end: str) -> float:
+    """Return how far an interval's end is from the statistic; 0 where there is no interval."""
+    return 0.0 if row.get(end) is None else abs(row[end] - row["statistic"])
 
 
 def _scale_to_parameters(axis: Axes, places: list[float]) -> None:
@@ -157,7 +168,7 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
     figure, axes = lay_out(panels, title, explain_curves(selection), handles)
     for axis, panel in zip(axes, panels, strict=True):
         of_panel = curves["model"].eq(panel[0]["model"]) & curves["task"].eq(panel[0]["task"])
-        rows, several = evidence.list_rows(curves[of_panel]), _list_repeated(panel)
+        rows, several = evidence.list_rows(curves[of_panel]), list_repeated(panel)
         for row in rows:
             _draw_curve(axis, row, looks[row["method"]], row["method"] in several)
         finish_panel(axis, not rows, "epoch")

@@ -18,7 +18,7 @@ NAMES = ("main", "cost", "hyperparameters")
 """The tables that every experiment has."""
 
 TABLES = {f"table_{name}.{ending}" for name in NAMES for ending in ("md", "tex", "csv")}
-FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves") for ending in ("png", "pdf")}
+FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves", "costs") for ending in ("png", "pdf")}
 CLAIMS = {"claims.md"}
 FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES, "index.html"}
 

@@ -50,17 +50,26 @@ def rows():
     ]
 
 
-def test_points_stand_at_their_parameters_and_median_with_their_spread(rows):
+def test_points_stand_at_their_parameters_and_median_with_their_interval(rows):
     axis = panels_of(draw_scores(make_selection(rows), "Title"))["CoLA (Matthews)"]
     assert axis.get_xscale() == "log"
     series = list_series(axis)
     (full,) = series[LOOKS["full"].colour]
-    assert full == pytest.approx((124_055_040, 61.0, 100 * math.sqrt(2) * 0.01))
+    assert full == pytest.approx((124_055_040, 61.0, 1.0))  # of two seeds it is their range
     low, high = series[LOOKS["edora"].colour]  # joined in order of the ranks, whatever the grid's
-    assert low == pytest.approx((37_632, 42.0, 100 * math.sqrt(2) * 0.02))
-    assert high == pytest.approx((49_152, 51.0, 100 * math.sqrt(2) * 0.01))
+    assert low == pytest.approx((37_632, 42.0, 2.0))
+    assert high == pytest.approx((49_152, 51.0, 1.0))
     assert axis.get_xlim()[0] < 37_632
     assert axis.get_xlim()[1] > 124_055_040
+
+
+def test_an_interval_need_not_be_even():
+    figure = draw_scores(make_selection(make_runs("rte", "edora", [0.5, 0.7, 0.71])), "Title")
+    (container,) = figure.axes[0].containers
+    ((low, high),) = (bar.get_segments()[0][:, 1] for bar in container[2])
+    assert (low, high) == (pytest.approx(50.0), pytest.approx(71.0))
+    assert list(container[0].get_ydata()) == [70.0]
+    assert "bars are its 95 % bootstrap interval over seeds" in note_of(figure)
 
 
 def test_a_method_without_parameters_is_a_line_across(rows):
@@ -98,7 +107,7 @@ def test_one_seed_has_no_bars():
     (axis,) = figure.axes
     assert list_series(axis) == {LOOKS["edora"].colour: [(pytest.approx(49_152), 70.0, 0)]}
     assert "median over 1 seed;" in note_of(figure)
-    assert "deviation" not in note_of(figure)
+    assert "interval" not in note_of(figure)
 
 
 def test_several_settings_are_faint_points_of_one_method():
