@@ -101,12 +101,9 @@ def test_tables_and_figures_derive_from_the_evidence_alone(folder, plan, drawn):
     aggregate.aggregate([])
     committed = evidence.read(folder)
     selection = select(committed, plan.config.protocol)
-    assert aggregate.render(selection, plan) == {
-        name: (folder / name).read_text() for name in TABLES | CLAIMS
-    }
-    assert aggregate.draw(committed, selection, plan) == {
-        name: (folder / name).read_bytes() for name in FIGURES
-    }
+    tables = aggregate.build_tables(selection, plan)
+    published = aggregate.publish(committed, selection, tables, plan)
+    assert published == {name: (folder / name).read_bytes() for name in FILES - {*evidence.FILES}}
 
 
 def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
@@ -172,11 +169,12 @@ def test_rebuilding_every_table_and_figure_gives_the_same_bytes(folder, swept, t
 def test_an_experiments_notes_stand_under_all_of_its_tables(plan):
     noted = Experiment(name="demo", notes=["16 dev rows & more occur in train."])
     selection = select(aggregate.collect(plan, Path(plan.config.runs_dir), Path("none")), BEST)
-    rendered = aggregate.render(selection, replace(plan, config=replace(plan.config, experiment=noted)))
+    noted = replace(plan, config=replace(plan.config, experiment=noted))
+    rendered = aggregate.render(aggregate.build_tables(selection, noted), "demo")
     for name in NAMES:
         assert "\n- 16 dev rows & more occur in train.\n" in rendered[f"table_{name}.md"]
         assert r" 16 dev rows \& more occur in train." in rendered[f"table_{name}.tex"]
-    plain = aggregate.render(selection, plan)
+    plain = aggregate.render(aggregate.build_tables(selection, plan), "demo")
     assert not any("16 dev rows" in text for text in plain.values())
 
 
@@ -246,6 +244,7 @@ def test_no_grid_is_one_line(plan, monkeypatch, change):
 
 
 def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
+    monkeypatch.setattr(aggregate.gc, "disable", lambda: None)  # for the tests' own process
     monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
     aggregate.main()
     assert capsys.readouterr().out == (folder / "table_main.md").read_text()
@@ -254,6 +253,7 @@ def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
 def test_the_entry_turns_bad_input_into_one_line_and_exit_code_2(folder, monkeypatch, capsys):
     aggregate.aggregate([])
     (folder / "epochs.csv").unlink()
+    monkeypatch.setattr(aggregate.gc, "disable", lambda: None)  # for the tests' own process
     monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
     with pytest.raises(SystemExit) as caught:
         aggregate.main()

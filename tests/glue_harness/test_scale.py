@@ -1,12 +1,15 @@
-"""The authors' grid, 10,500 runs: a plan of it and a look at its records take seconds."""
+"""The authors' grid, 10,500 runs: a plan of it, a look at its records and all of its tables take seconds."""
 
 import resource
 import subprocess
 import sys
 from itertools import islice
 
+import numpy as np
 import pytest
 
+from glue_harness import evidence
+from glue_harness.collection import _planned_columns, describe_settings
 from glue_harness.sweep import plan
 
 from .planned_runs import CellElsewhere, make_record
@@ -55,3 +58,69 @@ def test_ten_thousand_records_are_planned_and_looked_at_in_seconds(ten_thousand_
         assert "10,490 complete, 10 missing" in shown
         assert "250/250" in shown
     assert min(seconds) < SECONDS, seconds
+
+
+TABLE_SECONDS = 20.0
+LAST_EPOCH = 5
+PARTS = [("train", "loss"), ("all", "degenerate"), ("all", None), ("even", None), ("odd", None)]
+
+
+@pytest.fixture
+def committed_grid(tmp_path):
+    """Write evidence of the authors' whole grid, five epochs a run, as `make tables` would have committed it."""
+    planned = plan(["experiment=paper_grid"])
+    settings = describe_settings(planned.cells)
+    generator = np.random.default_rng(0)
+    runs, epochs, predictions = [], [], {}
+    for cell in planned.cells:
+        columns = _planned_columns(cell, settings[cell.cell_hash])
+        headline = cell.config.task.headline
+        runs.append(FINISHED | {"headline": headline, "config_hash": cell.cell_hash} | columns)
+        place = {name: columns[name] for name in ("model", "task", "label", "cell", "seed")}
+        own = [
+            place | {"epoch": epoch, "part": part, "metric": metric or headline, "value": value}
+            for epoch in range(1, LAST_EPOCH + 1)
+            for (part, metric), value in zip(PARTS, [0.5, 0.0, *generator.uniform(0.5, 0.9, 3)], strict=True)
+        ]
+        epochs += own
+        for epoch in evidence.select_kept_epochs(own, headline):
+            key = evidence.name_prediction(cell.cell_hash, cell.config.seed, epoch)
+            predictions[key] = np.zeros((4, 2), np.float16)
+    collected = evidence.Evidence(
+        evidence.build_frame(runs, evidence.RUN_COLUMNS),
+        evidence.build_frame(epochs, evidence.EPOCH_COLUMNS),
+        predictions,
+    )
+    folder = tmp_path / "results" / "paper_grid"
+    folder.mkdir(parents=True)
+    for name, content in evidence.encode(collected).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+FINISHED = {
+    **{"status": "complete", "majority_score": 0.5, "evaluated_epochs": LAST_EPOCH, "precision": "fp32"},
+    **{"device": "cpu", "threads": 1, "processes": 1, "numerics": 1, "adapter_parameters": 49_152},
+    **{"head_parameters": 592_130, "total_parameters": 641_282, "backbone_parameters": 124_055_040},
+    **{"train_seconds": 1.0, "eval_seconds": 1.0, "total_seconds": 2.0, "train_examples_per_second": 3.0},
+    **{"commit": "0123456789", "dirty": False, "hardware": "A machine", "packages": "", "data_sha256": ""},
+    "started_at": "2026-11-01T10:00:00+00:00",
+}
+
+
+@pytest.mark.slow
+def test_all_tables_of_ten_thousand_runs_take_seconds_and_are_the_same_bytes_twice(committed_grid, tmp_path):
+    """Tables, figures, claims and page, from the evidence alone; in seconds of the process's own."""
+    command = [sys.executable, "-m", "glue_harness.aggregate", "experiment=paper_grid"]
+    command += [f"results_dir={tmp_path / 'results'}", f"runs_dir={tmp_path / 'runs'}"]
+    seconds, contents = [], []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=environment(), capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        contents.append({path.name: path.read_bytes() for path in committed_grid.iterdir()})
+    assert contents[0] == contents[1]
+    assert "index.html" in contents[0]
+    print(f"\n{seconds} seconds", *(f"{name}: {len(content):,}" for name, content in contents[0].items()))
+    assert min(seconds) < TABLE_SECONDS, seconds
