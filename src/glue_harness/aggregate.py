@@ -204,7 +204,7 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def main() -> None:
     """Run from the command line, printing the tables; bad input is one line and exit code 2."""
-    gc.disable()  # of 10,500 runs' millions of values none is garbage: to look for it takes a quarter of the time
+    gc.disable()  # among 10,500 runs' millions of values is no garbage: looking takes a quarter of the time
     with command_line():
         print(aggregate(sys.argv[1:]), end="")
 

@@ -6,7 +6,6 @@ any difference another.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from pathlib import Path
@@ -93,7 +92,7 @@ def identify(config: Config, environment: Environment, source_hash: str | None =
         label=config.method.label,
         rank=(config.method.adapter or {}).get("r"),
         seed=config.seed,
-        planned=copy.deepcopy(_describe_plan(config, source_hash)),
+        planned=json.loads(json.dumps(_describe_plan(config, source_hash))),  # a copy, as a record holds it
         environment=environment,
         numerics=numerics_today(config.method.adapter),
     )

@@ -60,7 +60,9 @@ def test_ten_thousand_records_are_planned_and_looked_at_in_seconds(ten_thousand_
     assert min(seconds) < SECONDS, seconds
 
 
-TABLE_SECONDS = 20.0
+TABLE_SECONDS = 30.0
+"""Alone on two cores it takes less than 20; the suite's other tests take their part of caches and memory."""
+
 LAST_EPOCH = 5
 PARTS = [("train", "loss"), ("all", "degenerate"), ("all", None), ("even", None), ("odd", None)]
 
