@@ -21,7 +21,7 @@ FILL_README = $(PYTHON) -m glue_harness.readme
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
 
-.PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables submission restore params tune \
+.PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
 	wandb-sync bench bench-runs stress test test-all lint clean
 .DEFAULT_GOAL := help
 
@@ -74,6 +74,9 @@ all-runs: setup
 tables: setup  ## write tables and figures to results/EXPERIMENT/ from runs and committed evidence, and to README
 	@$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES)
 	@$(FILL_README)
+
+significance: setup  ## EDoRA beside the other methods of EXPERIMENT, example by example; needs the dev labels
+	@$(PYTHON) -m glue_harness.significance experiment=$(EXPERIMENT) $(OVERRIDES)
 
 submission: setup  ## test set predictions of one method of EXPERIMENT, as GLUE's leaderboard takes them: METHODS=edora RANKS=16
 	@$(PYTHON) -m glue_harness.submission experiment=$(EXPERIMENT) $(OVERRIDES)

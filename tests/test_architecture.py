@@ -42,7 +42,7 @@ REPORTING = [
     "tables plots search cost_table hyperparameter_table",
     "rank_plot cost_plot",
     "rank_table ablation_table published_table claims_page page",
-    "aggregate restore fallback readme",
+    "aggregate restore fallback readme significance",
     "optuna_search",
     "tune",
 ]

@@ -1,0 +1,184 @@
+"""ENTRY: EDoRA beside every other method, example by example, from predictions and the labels of dev.
+
+`python -m glue_harness.significance experiment=<name>`. It prints and writes nothing: which rows a run got
+right, beside its predictions, would give GLUE's labels away.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from glue_harness import evidence, stats, sweep
+from glue_harness.captions import METHODS, name_metric, name_row, name_task
+from glue_harness.collection import collect
+from glue_harness.entry import command_line
+from glue_harness.errors import InputError
+from glue_harness.evidence import Evidence, Row
+from glue_harness.examples import bootstrap_examples, bound_examples, compare_by_mcnemar
+from glue_harness.grid import Cell
+from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
+from glue_harness.selection import Selection, select, split_rows
+from glue_harness.sources import join_dev, load_split
+
+FIRST = "edora"
+DRAWS = 10_000
+HEAD = [("Task", ""), ("Method", ""), ("Against", ""), ("Seeds", ""), ("Difference", "points")]
+HEAD += [("Interval", "95 %"), ("Only first right", "rows"), ("Only second right", "rows")]
+HEAD += [("Smallest p", "Holm")]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two table rows on one task: mean difference over seeds, its interval over examples, and tests.
+
+    `only_first`, `only_second`: rows that one alone got right, summed over seeds. `p_values`: McNemar's, a
+    seed; none for a regression.
+    """
+
+    first: Row
+    second: Row
+    seeds: int
+    difference: float
+    interval: tuple[float, float]
+    only_first: int
+    only_second: int
+    p_values: tuple[float, ...]
+
+
+def compare(overrides: list[str]) -> str:
+    """Return the table of what `overrides` choose, in Markdown.
+
+    Raises:
+        InputError: no runs of EDoRA beside another method's, or dev labels that cannot be had.
+    """
+    plan = sweep.plan(overrides)
+    collected = collect(plan, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
+    if plan.config.protocol.dev != "whole":
+        raise InputError(f"protocol={plan.config.protocol.name}: allowed is one that reports on all of dev")
+    selection = select(collected, plan.config.protocol, plan.config.experiment.searched)
+    cells = {cell.identity.task: cell for cell in plan.cells}
+    found = [pair for task, cell in cells.items() for pair in compare_task(selection, collected, task, cell)]
+    if not found:
+        raise InputError(
+            f"experiment={plan.name}: no finished runs of {FIRST} beside another method's on the same seeds; "
+            "allowed is an experiment that has both"
+        )
+    return to_markdown(_lay_out(found, plan.title, selection))
+
+
+def compare_task(selection: Selection, collected: Evidence, task: str, cell: Cell) -> list[Comparison]:
+    """Return EDoRA's rows beside every other method's on one task, on the seeds that both have."""
+    chosen = evidence.list_rows(selection.chosen)
+    rows = split_rows([run for run in chosen if run["task"] == task], ["model", "label", "settings"])
+    pairs = [
+        (first, second)
+        for first in rows
+        for second in rows
+        if first[0]["method"] == FIRST != second[0]["method"] and first[0]["model"] == second[0]["model"]
+    ]
+    labels = load_labels(cell) if pairs else np.empty(0)
+    compared = [_compare_rows(first, second, labels, collected) for first, second in pairs]
+    return [comparison for comparison in compared if comparison is not None]
+
+
+def load_labels(cell: Cell) -> np.ndarray:
+    """Return the dev labels of a cell's task, in the order of stored logits: (rows,).
+
+    Raises:
+        InputError: the data source does not have them.
+    """
+    config = cell.config
+    splits = {name: load_split(config.data, config.task, name) for name in config.task.dev}
+    return np.asarray(join_dev(splits, config.task)[0]["label"][:])
+
+
+def _compare_rows(
+    first: list[Row], second: list[Row], labels: np.ndarray, collected: Evidence
+) -> Comparison | None:
+    sides = [_index_finished(runs) for runs in (first, second)]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    if not seeds:
+        return None
+    is_class = np.issubdtype(labels.dtype, np.integer)
+    given = [[_predict(side[seed], collected, is_class) for seed in seeds] for side in sides]
+    predictions = [*given[0], *given[1]]
+    _require_rows(first[0]["task"], predictions, labels)
+    scores = bootstrap_examples(labels, predictions, first[0]["headline"], np.random.default_rng(0), DRAWS)
+    differences = scores[: len(seeds)].mean(axis=0) - scores[len(seeds) :].mean(axis=0)  # (draws,)
+    pairs = zip(*given, strict=True) if is_class else ()
+    tests = [compare_by_mcnemar(labels, one, other) for one, other in pairs]
+    return Comparison(
+        first=first[0],
+        second=second[0],
+        seeds=len(seeds),
+        difference=stats.mean([sides[0][seed]["score"] - sides[1][seed]["score"] for seed in seeds]),
+        interval=bound_examples(differences),
+        only_first=sum(test[0] for test in tests),
+        only_second=sum(test[1] for test in tests),
+        p_values=tuple(test[2] for test in tests),
+    )
+
+
+def _index_finished(runs: list[Row]) -> dict[int, Row]:
+    """Return runs that have predictions by their seeds."""
+    return {run["seed"]: run for run in runs if run["selected_epochs"] is not None}
+
+
+def _require_rows(task: str, predictions: Sequence[np.ndarray], labels: np.ndarray) -> None:
+    for given in predictions:
+        if len(given) != len(labels):
+            raise InputError(
+                f"{task}: {len(given)} stored predictions for {len(labels)} dev rows; allowed is the data "
+                "that the runs were scored on"
+            )
+
+
+def _predict(run: Row, collected: Evidence, is_class: bool) -> np.ndarray:
+    """Return a run's predictions at its selected epoch: class ids, or scores; (rows,)."""
+    (epoch,) = set(run["selected_epochs"])
+    logits = collected.predictions[evidence.name_prediction(run["cell"], run["seed"], epoch)]
+    return logits.argmax(axis=1) if is_class else logits[:, 0].astype(np.float64)
+
+
+def _lay_out(found: Sequence[Comparison], title: str, selection: Selection) -> Table:
+    corrected = iter(stats.correct_holm([p for pair in found for p in pair.p_values]))
+    groups: dict[str, list[list[Entry]]] = {}
+    for pair in found:
+        smallest = min((next(corrected) for _ in pair.p_values), default=None)
+        low, high = pair.interval
+        texts = [
+            f"{name_task(pair.first['task'])} ({name_metric(pair.first['headline'])})",
+            *(name_row(pair.first), name_row(pair.second), str(pair.seeds)),
+            *(f"{100 * pair.difference:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"),
+            *((str(pair.only_first), str(pair.only_second)) if pair.p_values else (UNKNOWN, UNKNOWN)),
+            UNKNOWN if smallest is None else f"{smallest:.3g}",
+        ]
+        groups.setdefault(pair.first["task"], []).append([Entry(text) for text in texts])
+    return Table(f"{title}: example by example", HEAD, 3, list(groups.values()), _explain(selection))
+
+
+def _explain(selection: Selection) -> list[str]:
+    protocol = selection.protocol
+    return [
+        f"Protocol {protocol.name}: {protocol.description.rstrip('.')}.",
+        f"Difference: {METHODS[FIRST]}'s score minus the other's on the same seed, the mean over seeds. "
+        "Its interval is over dev examples: the same rows are drawn anew for both and all seeds (paired "
+        f"bootstrap, {DRAWS:,} draws). It says nothing of other seeds.",
+        "McNemar's exact test compares two runs on the rows that one alone got right: the smallest p of a "
+        "line's seeds, Holm-corrected over all tests of the table.",
+    ]
+
+
+def main() -> None:
+    """Run from the command line; bad input is one line and exit code 2."""
+    with command_line():
+        print(compare(sys.argv[1:]), end="")
+
+
+if __name__ == "__main__":
+    main()

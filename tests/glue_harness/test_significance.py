@@ -1,0 +1,82 @@
+"""Two methods on the same rows: what is counted, drawn anew and tested."""
+
+from math import comb
+
+import numpy as np
+import pytest
+
+from glue_harness import significance, sweep
+from glue_harness.errors import InputError
+from glue_harness.significance import compare
+
+from .planned_runs import make_cell, make_plan, make_record, write_run
+
+LABELS = np.array([0, 1, 0, 1, 0, 1])
+RIGHT = {  # which of the six rows a run gets right, by method and seed
+    ("edora", 1): [1, 1, 1, 1, 1, 0],
+    ("edora", 2): [1, 1, 1, 1, 1, 1],
+    ("lora", 1): [0, 0, 0, 1, 1, 1],
+    ("lora", 2): [1, 0, 0, 0, 0, 1],
+}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Write runs with predictions of RTE, and plan them; return the overrides that name them."""
+    cells = []
+    for (method, seed), right in RIGHT.items():
+        cell = make_cell("rte", method, seed=seed)
+        folder = write_run(make_record(cell, scores=(np.mean(right),)), tmp_path / "runs")
+        guesses = np.where(right, LABELS, 1 - LABELS)
+        np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[guesses])
+        cells.append(cell)
+    plan = make_plan(cells, tmp_path)
+    monkeypatch.setattr(sweep, "plan", lambda overrides: plan)
+    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS)
+    return plan
+
+
+@pytest.mark.usefixtures("runs")
+def test_differences_rows_and_tests_as_by_hand():
+    (line,) = [line for line in compare([]).splitlines() if line.startswith("| RTE")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:4] == ["RTE (accuracy)", "EDoRA (r=16)", "LoRA (r=16)", "2"]
+    first, second = (
+        np.mean([np.mean(RIGHT[method, seed]) for seed in (1, 2)]) for method in ("edora", "lora")
+    )
+    assert float(cells[4]) == pytest.approx(100 * (first - second), abs=0.01)
+    assert cells[6:8] == ["7", "1"]  # rows 1, 2, 3 and 2, 3, 4, 5; row 6
+    p_values = [2 * sum(comb(n, k) for k in range(fewer + 1)) / 2**n for n, fewer in ((4, 1), (4, 0))]
+    assert float(cells[8]) == pytest.approx(2 * min(p_values))  # of two tests the smallest counts twice
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_interval_is_of_the_same_rows_drawn_for_all_runs(monkeypatch):
+    (line,) = [line for line in compare([]).splitlines() if line.startswith("| RTE")]
+    low, high = map(float, line.split("|")[6].split(" to "))
+    generator = np.random.default_rng(1)
+    right = {key: np.array(values) for key, values in RIGHT.items()}
+    gaps = sum(right["edora", seed] - right["lora", seed] for seed in (1, 2)) / 2  # (rows,)
+    drawn = 100 * gaps[generator.integers(0, 6, (100_000, 6))].mean(axis=1)
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2.0)
+
+
+def test_other_data_are_refused(runs, monkeypatch):
+    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS[:5])
+    with pytest.raises(
+        InputError, match="rte: 6 stored predictions for 5 dev rows; allowed is the data that"
+    ):
+        compare([])
+
+
+def test_without_two_methods_it_is_one_line(runs, monkeypatch):
+    runs.cells[:] = [cell for cell in runs.cells if cell.identity.method == "lora"]
+    with pytest.raises(InputError, match="no finished runs of edora beside another method's"):
+        compare([])
+
+
+@pytest.mark.usefixtures("runs")
+def test_it_writes_nothing(tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    compare([])
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
