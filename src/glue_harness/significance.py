@@ -36,8 +36,8 @@ HEAD += [("Smallest p", "Holm")]
 class Comparison:
     """Two table rows on one task: mean difference over seeds, its interval over examples, and tests.
 
-    `only_first`, `only_second`: rows that one alone got right, summed over seeds. `p_values`: McNemar's, a
-    seed; none for a regression.
+    `only_first`, `only_second`: rows that one alone got right, summed over seeds. `p_values`: one of
+    McNemar's test for each seed, none for a regression.
     """
 
     first: Row
