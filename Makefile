@@ -107,8 +107,9 @@ stress: setup  ## kill a run twenty times at random and compare bits with an und
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"
 
-test-all: test  ## the tests and then the longer suite
-	$(PYTEST) -m slow
+test-all: test  ## the tests, then the longer suite, then the tests that take the time
+	$(PYTEST) -m "slow and not alone"
+	$(PYTEST) -m alone -n 0
 
 lint: setup  ## ruff and mypy
 	$(PYTHON) -m ruff check .

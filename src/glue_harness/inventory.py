@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
+from glue_harness.garbage import no_garbage_collection
 from glue_harness.hardware import Environment
 from glue_harness.identity import hash_planned, numerics_today
 from glue_harness.progress import Progress, read_progress
@@ -89,23 +88,11 @@ def take_inventory(runs_dir: Path, models: Iterable[str]) -> Inventory:
         InputError: a record there cannot be read.
     """
     inventory = Inventory()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for model in sorted(set(models)):
             for settings in _list_settings(str(runs_dir / model)):
                 _take_settings(settings, inventory)
     return inventory
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep Python from looking for cycles among records, which have none: it would take half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _list_settings(model_folder: str) -> Iterator[str]:

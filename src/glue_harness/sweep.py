@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from glue_harness.composition import fill_in
 from glue_harness.config import Config
 from glue_harness.errors import CONF, InputError, input_errors, require
+from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import Status, find_source
@@ -88,7 +89,7 @@ def plan(overrides: list[str]) -> Plan:
     Raises:
         InputError: a name or value that does not exist, or a filter that matches nothing.
     """
-    with _composer(), input_errors():
+    with _composer(), input_errors(), no_garbage_collection():
         fixed, swept = _split_overrides(overrides)
         first = as_overrides({axis: values[0] for axis, values in swept.items()})
         base = fill_in(compose_config([*fixed, *first]), {})

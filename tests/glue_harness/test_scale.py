@@ -1,9 +1,12 @@
 """The authors' grid, 10,500 runs: a plan of it, a look at its records and all of its tables take seconds."""
 
+import filecmp
 import resource
+import shutil
 import subprocess
 import sys
 from itertools import islice
+from statistics import median
 
 import numpy as np
 import pytest
@@ -16,7 +19,6 @@ from .planned_runs import CellElsewhere, make_record
 from .sweep_processes import environment
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "pandas", "sklearn")
-SECONDS = 3.0
 EPOCHS = 50
 
 
@@ -44,25 +46,41 @@ def ten_thousand_records(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("entry", ["plan", "status"])
-def test_ten_thousand_records_are_planned_and_looked_at_in_seconds(ten_thousand_records, entry):
-    """In seconds of this process's own: a machine that has other work to do takes longer."""
+def test_ten_thousand_records_are_planned_and_looked_at_in_the_time_to_read_them_twice(
+    ten_thousand_records, entry
+):
+    """Less than 3 s where the machine has nothing else to do: 1.2 to 1.5 times a plain read of their JSON."""
     command = [sys.executable, "-m", f"glue_harness.{entry}", "experiment=paper_grid"]
     command += [f"runs_dir={ten_thousand_records}"]
-    seconds = []
+    ratios = []
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shown = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        plainly, _ = take_time([sys.executable, "-c", READ_PLAINLY, str(ten_thousand_records)])
+        seconds, shown = take_time(command)
+        ratios.append(seconds / plainly)
         assert "10,490 complete, 10 missing" in shown
         assert "250/250" in shown
-    assert min(seconds) < SECONDS, seconds
+    assert median(ratios) < 2, ratios
+
+
+READ_PLAINLY = """
+import json, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).rglob("record.json"):
+    json.loads(path.read_text())
+"""
+
+
+def take_time(command):
+    """Return what a command takes of a processor, in seconds, and what it prints."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, shown
 
 
 TABLE_SECONDS = 30.0
-"""Alone on two cores it takes less than 20; the suite's other tests take their part of caches and memory."""
-
+"""Less than 20 where the machine has nothing else to do; its neighbours on the same host take up to half more."""
 LAST_EPOCH = 5
 PARTS = [("train", "loss"), ("all", "degenerate"), ("all", None), ("even", None), ("odd", None)]
 
@@ -111,18 +129,18 @@ FINISHED = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_all_tables_of_ten_thousand_runs_take_seconds_and_are_the_same_bytes_twice(committed_grid, tmp_path):
     """Tables, figures, claims and page, from the evidence alone; in seconds of the process's own."""
     command = [sys.executable, "-m", "glue_harness.aggregate", "experiment=paper_grid"]
     command += [f"results_dir={tmp_path / 'results'}", f"runs_dir={tmp_path / 'runs'}"]
-    seconds, contents = [], []
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, env=environment(), capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        contents.append({path.name: path.read_bytes() for path in committed_grid.iterdir()})
-    assert contents[0] == contents[1]
-    assert "index.html" in contents[0]
-    print(f"\n{seconds} seconds", *(f"{name}: {len(content):,}" for name, content in contents[0].items()))
+    seconds = []
+    for copy in ("first", "second"):  # kept, to be compared by hand should they differ
+        seconds.append(take_time(command)[0])
+        shutil.copytree(committed_grid, tmp_path / copy)
+    names = sorted(path.name for path in committed_grid.iterdir())
+    equal, *others = filecmp.cmpfiles(tmp_path / "first", tmp_path / "second", names, shallow=False)
+    assert others == [[], []]
+    assert "index.html" in equal
+    print(f"\n{seconds} seconds", *(f"{p.name}: {p.stat().st_size:,}" for p in committed_grid.iterdir()))
     assert min(seconds) < TABLE_SECONDS, seconds
