@@ -49,9 +49,10 @@ def test_every_table_of_the_readme_with_a_number_stands_between_markers():
     assert not [line for line in outside if line.startswith("|") and "---:" in line]
 
 
-def test_a_table_comes_without_title_and_notes(results):
+def test_a_table_comes_without_title_and_with_its_notes(results):
     text = "Before\n<!-- results:light/table_main -->\nold\n<!-- /results -->\nafter"
     table = "| A | B |\n| --- | ---: |\n| a | 1 |"
+    table += "\n\n- A note | with a bar."
     filled = f"Before\n<!-- results:light/table_main -->\n\n{table}\n\n<!-- /results -->\nafter\n"
     assert fill(text, results) == filled
     assert fill(filled, results) == filled

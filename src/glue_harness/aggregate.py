@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from glue_harness import evidence, sweep
+from glue_harness import evidence_files, sweep
 from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
@@ -22,7 +22,7 @@ from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, choices
-from glue_harness.evidence import Evidence
+from glue_harness.evidence import MISSING, Evidence
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.hyperparameter_table import build_hyperparameter_table, to_hyperparameter_csv
 from glue_harness.markup import Table, to_latex, to_markdown
@@ -60,8 +60,40 @@ def aggregate(overrides: list[str]) -> str:
     Raises:
         InputError: no experiment, or records or earlier evidence that cannot be used; nothing is written.
     """
+    _check_protocol(overrides)
     unfiltered = [override for override in overrides if not override.startswith("only.")]
     plan = sweep.plan(unfiltered)
+    _check_grid(plan)
+    folder = Path(plan.config.results_dir, plan.name)
+    collected = collect(plan, Path(plan.config.runs_dir), folder)
+    if (collected.runs["status"] == MISSING).all():
+        found = f"no record of {plan.name}'s {len(plan.cells)} runs, and no evidence in {folder}"
+        allowed = f"a folder with runs (`make sweep EXPERIMENT={plan.config.experiment.name}`)"
+        raise InputError(f"runs_dir={plan.config.runs_dir}: {found}; allowed is {allowed}")
+    chosen = any(override.startswith("protocol=") for override in overrides)
+    searched = plan.config.experiment.searched
+    suffix = f"_{plan.config.protocol.name}" if chosen else ""
+    selection = select(collected, plan.config.protocol, searched)
+    tables = build_tables(selection, plan)
+    published = publish(collected, selection, tables, plan, suffix)
+    write_together(folder, evidence_files.encode(collected) | published)
+    if unfiltered != overrides:
+        filtered = sweep.plan(overrides)
+        narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
+        tables = build_tables(narrowed, filtered)
+    return "\n".join(to_markdown(named.table) for named in tables if named.shown)
+
+
+def _check_protocol(overrides: list[str]) -> None:
+    """Check that overrides choose a protocol by name: of a changed one the files would say what is not so."""
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name.startswith("protocol.") or (name == "protocol" and "," in value):
+            allowed = f"protocol=<one of {', '.join(choices('protocol'))}>, each in a call of its own"
+            raise InputError(f"{override}: allowed is {allowed}")
+
+
+def _check_grid(plan: Plan) -> None:
     if plan.config.experiment.name is None or not plan.cells:
         allowed = ", ".join(choices("experiment"))
         raise InputError(f"experiment={plan.config.experiment.name or 'null'}: no grid; allowed is {allowed}")
@@ -71,20 +103,6 @@ def aggregate(overrides: list[str]) -> str:
             f"data.holdout={holdouts.pop()}: its runs are scored on rows of train; allowed in a table of "
             "results is null (`make tune` writes a search's own)"
         )
-    folder = Path(plan.config.results_dir, plan.name)
-    collected = collect(plan, Path(plan.config.runs_dir), folder)
-    chosen = any(override.startswith("protocol=") for override in overrides)
-    searched = plan.config.experiment.searched
-    suffix = f"_{plan.config.protocol.name}" if chosen else ""
-    selection = select(collected, plan.config.protocol, searched)
-    tables = build_tables(selection, plan)
-    published = publish(collected, selection, tables, plan, suffix)
-    write_together(folder, evidence.encode(collected) | published)
-    if unfiltered != overrides:
-        filtered = sweep.plan(overrides)
-        narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
-        tables = build_tables(narrowed, filtered)
-    return "\n".join(to_markdown(named.table) for named in tables if named.shown)
 
 
 def publish(

@@ -100,7 +100,7 @@ def explain_cells(selection: Selection, place: str = "in the header", averaged: 
         *_explain_choice(summary, protocol),
     ]
     if averaged and summary["task"].nunique() > 1:
-        notes.append("The average is the mean over tasks, given once every planned run has entered.")
+        notes.append(_explain_average(summary))
     if any(summary["entered"] < summary["planned"]):
         notes.append("A cell -- (k/n) has only k of its n planned runs.")
     signs = {
@@ -115,6 +115,12 @@ def explain_cells(selection: Selection, place: str = "in the header", averaged: 
 
 def _name_dev(protocol: Protocol) -> str:
     return "on dev" if protocol.dev == "whole" else "the mean of the halves of dev (even rows, odd rows)"
+
+
+def _explain_average(summary: pd.DataFrame) -> str:
+    left_out = summary[~summary["averaged"].astype(bool)]["task"].unique()
+    but = f" but {', '.join(name_task(task) for task in left_out)}" if len(left_out) else ""
+    return f"The average is the mean over tasks{but}, given once every planned run has entered."
 
 
 def _explain_choice(summary: pd.DataFrame, protocol: Protocol) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glue_harness import evidence
+from glue_harness import evidence, evidence_check, evidence_files
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
 from glue_harness.grid import Cell
@@ -46,7 +46,7 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
         InputError: a record, its logits or the earlier evidence cannot be used, or the earlier evidence holds
             runs that the plan does not have.
     """
-    earlier = _index(evidence.read(results_folder))
+    earlier = _index(evidence_files.read(results_folder))
     settings = describe_settings(plan.cells)
     inventory = take_inventory(runs_dir, {cell.config.model.name for cell in plan.cells})
     runs = []
@@ -63,7 +63,7 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
             "has them, another results_dir, or to delete the folder first"
         )
     collected = _join(runs)
-    evidence.check(collected, results_folder)
+    evidence_check.check(collected, results_folder)
     return collected
 
 

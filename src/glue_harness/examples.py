@@ -27,7 +27,7 @@ def bootstrap_examples(
     """Return resampled scores of each of the predictions on the same resampled rows: (predictions, draws).
 
     `labels` and each of `predictions`: (rows,), class ids (0 or 1 for f1 and matthews_correlation), or the
-    scores of a regression. An undefined score is NaN.
+    scores of a regression. An undefined score (of constant predictions) is 0, as in the tables.
 
     Raises:
         KeyError: an unknown metric.
@@ -37,14 +37,13 @@ def bootstrap_examples(
     count_score = CLASS_METRICS[metric]
     kinds, frequency = np.unique(np.column_stack([labels, *predictions]), axis=0, return_counts=True)
     counts = generator.multinomial(frequency.sum(), frequency / frequency.sum(), draws)  # (draws, kinds)
-    with np.errstate(invalid="ignore"):
-        scores = [count_score(counts, kinds[:, 0], kinds[:, column]) for column in range(1, kinds.shape[1])]
-    return np.array(scores)
+    columns = range(1, kinds.shape[1])
+    return np.array([count_score(counts, kinds[:, 0], kinds[:, column]) for column in columns])
 
 
 def bound_examples(scores: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Return the percentile interval of resampled scores, or of their paired differences: (draws,)."""
-    low, high = np.nanquantile(scores, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(scores, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
 
 
@@ -79,13 +78,18 @@ def _count_outcomes(
 
 def _count_f1(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     right, false, missed, _ = _count_outcomes(counts, labels, predictions)
-    return 2 * right / (2 * right + false + missed)
+    return _divide(2 * right, 2 * right + false + missed)
 
 
 def _count_matthews(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     right, false, missed, rejected = _count_outcomes(counts, labels, predictions)
     sides = (right + false) * (right + missed) * (rejected + false) * (rejected + missed)
-    return (right * rejected - false * missed) / np.sqrt(sides)
+    return _divide(right * rejected - false * missed, np.sqrt(sides))
+
+
+def _divide(dividends: np.ndarray, divisors: np.ndarray) -> np.ndarray:
+    """Return quotients, 0 where a score is undefined since all rows or predictions are alike."""
+    return np.divide(dividends, divisors, out=np.zeros(len(dividends)), where=divisors > 0)
 
 
 CLASS_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
@@ -113,8 +117,9 @@ def _resample_rows(
 
 def _correlate_values(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation with each row counted `counts` (draws, rows) times."""
-    shape = counts.shape
-    return _correlate_weighted(counts, np.broadcast_to(first, shape), np.broadcast_to(second, shape))
+    # A constant is 0 once its first value is taken away; its weighted mean would leave rounding errors.
+    shifted = [np.broadcast_to(values - values[0], counts.shape) for values in (first, second)]
+    return _correlate_weighted(counts, *shifted)
 
 
 def _correlate_ranks(counts: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -136,9 +141,7 @@ def _correlate_weighted(counts: np.ndarray, first: np.ndarray, second: np.ndarra
     total = counts.sum(axis=1, keepdims=True)
     first, second = (part - (counts * part).sum(axis=1, keepdims=True) / total for part in (first, second))
     products = [(counts * a * b).sum(axis=1) for a, b in ((first, second), (first, first), (second, second))]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation: np.ndarray = products[0] / np.sqrt(products[1] * products[2])
-    return correlation
+    return _divide(products[0], np.sqrt(products[1] * products[2]))
 
 
 CORRELATIONS = {"pearson": _correlate_values, "spearman": _correlate_ranks}

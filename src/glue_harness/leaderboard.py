@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from glue_harness.errors import InputError, require
 HEADER = "index\tprediction"
 SCORES = (0.0, 5.0)
 """The range of STS-B's similarities."""
+
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 ENTAILMENT = ("entailment", "not_entailment")
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -69,7 +71,15 @@ def check_submission(path: Path) -> None:
     Raises:
         InputError: naming file, line, value and what is allowed.
     """
-    files = _read_files(path)
+    check_sheets(_read_files(path), path)
+
+
+def check_sheets(files: Mapping[str, str], path: Path) -> None:
+    """Check the texts of a submission by file name; `path` is their place, for the messages.
+
+    Raises:
+        InputError: naming file, line, value and what is allowed.
+    """
     wanted = {f"{sheet.name}.tsv": sheet for sheet in SHEETS}
     for name in sorted(wanted.keys() ^ files.keys()):
         fault = "is missing" if name in wanted else "is unknown"
@@ -83,7 +93,11 @@ def _read_files(path: Path) -> dict[str, str]:
         if path.is_dir():
             return {file.name: file.read_text() for file in path.iterdir() if file.suffix == ".tsv"}
         with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name).decode() for name in archive.namelist()}
+            names = archive.namelist()
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise InputError(f"{path}: {twice} is there twice; allowed is one file a name")
+            return {name: archive.read(name).decode() for name in names}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         allowed = "a folder or a zip of TSV files"
         raise InputError(f"{path}: not readable ({error}); allowed is {allowed}") from error
@@ -103,8 +117,4 @@ def _check_sheet(place: str, sheet: Sheet, text: str) -> None:
 def _is_allowed(sheet: Sheet, value: str) -> bool:
     if sheet.values is not None:
         return value in sheet.values
-    try:
-        score = float(value)
-    except ValueError:
-        return False
-    return math.isfinite(score) and SCORES[0] <= score <= SCORES[1]
+    return NUMBER.fullmatch(value) is not None and SCORES[0] <= float(value) <= SCORES[1]

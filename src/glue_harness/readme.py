@@ -1,13 +1,14 @@
 """ENTRY: puts committed tables into README.md, each between two markers: `python -m glue_harness.readme`.
 
 `<!-- results:first_light/table_main -->` … `<!-- /results -->` holds the table of the file
-results/first_light/table_main.md, without its title and notes. Of a file with several tables,
+results/first_light/table_main.md and the notes below it, without its title. Of a file with several tables,
 `results:bench/layers#Training step` is the one whose head begins so.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from pathlib import Path
 
@@ -49,13 +50,17 @@ def fill_tables(text: str, results: Path, place: str) -> str:
 
 
 def _read_table(results: Path, marker: re.Match[str], here: str) -> list[str]:
-    """Return the lines of the table that a marker names."""
+    """Return the lines of the table that a marker names, and of the notes that follow it."""
     path = results / f"{marker['file']}.md"
     if not path.is_file():
         known = sorted(f"{p.parent.name}/{p.stem}" for p in results.glob("*/*.md"))
         raise InputError(f"{here}: results={marker['file']}: allowed is one of {', '.join(known)}")
     blocks = [block.strip().splitlines() for block in path.read_text().split("\n\n")]
-    tables = [lines for lines in blocks if all(line.startswith("|") for line in lines)]
+    tables = [
+        [*lines, "", *following] if _is_list(following, "- ") else lines
+        for lines, following in itertools.pairwise([*blocks, []])
+        if _is_list(lines, "|")
+    ]
     heads = [lines[0].strip("|").split("|")[0].strip() for lines in tables if lines]
     wanted = [
         lines for head, lines in zip(heads, tables, strict=True) if head.startswith(marker["head"] or "")
@@ -63,6 +68,10 @@ def _read_table(results: Path, marker: re.Match[str], here: str) -> list[str]:
     allowed = f"the beginning of one table's head; {path} has {', '.join(heads)}"
     require(len(wanted) == 1, f"{here}: table", marker["head"] or "not said", allowed)
     return wanted[0]
+
+
+def _is_list(lines: list[str], mark: str) -> bool:
+    return bool(lines) and all(line.startswith(mark) for line in lines)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from glue_harness import evidence, sweep
+from glue_harness import evidence, evidence_files, sweep
 from glue_harness.claims import claim
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
@@ -52,9 +52,9 @@ def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
     Raises:
         InputError: there is no evidence, or it is damaged.
     """
-    committed = evidence.read(results_folder)
+    committed = evidence_files.read(results_folder)
     if committed is None:
-        raise InputError(f"{results_folder}: no evidence; allowed is a folder with {evidence.FILES[0]}")
+        raise InputError(f"{results_folder}: no evidence; allowed is a folder with {evidence_files.FILES[0]}")
     rows = {(row["cell"], row["seed"]): row for row in evidence.list_rows(committed.runs)}
     epochs = evidence.group_rows(committed.epochs)
     restored, present, refused = 0, 0, []

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from glue_harness.errors import CONF, InputError
+from glue_harness.errors import CONF, InputError, choices, require, require_one_of
 from glue_harness.identity import Strict
 
 
@@ -71,10 +71,29 @@ def read_claims(path: Path = CONF / "claims.yaml") -> Claims:
         InputError: it is no YAML, or a claim lacks a field, has an unknown one, or a value that cannot be.
     """
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text()))
+        claims = Claims.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {place}: {first['msg']}") from error
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    _check_names(claims, path)
+    return claims
+
+
+def _check_names(claims: Claims, path: Path) -> None:
+    seen: set[str] = set()
+    for claim in claims.claims:
+        place = f"{path}: {claim.id}"
+        require(claim.id not in seen, f"{path}: id", claim.id, "one claim an id")
+        seen.add(claim.id)
+        methods = [claim.method]
+        if not isinstance(claim, CountClaim):
+            methods += [b if isinstance(b, str) else b.method for b in claim.baselines]
+        for method in methods:
+            require_one_of(f"{place}: method", method, tuple(choices("method")))
+        for task in claim.tasks if isinstance(claim, ScoreClaim) else []:
+            require_one_of(f"{place}: task", task, tuple(choices("task")))
+        if not isinstance(claim, ScoreClaim):
+            require_one_of(f"{place}: model", claim.model, tuple(choices("model")))

@@ -24,7 +24,7 @@ from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
 from glue_harness.grid import Cell
-from glue_harness.leaderboard import SHEETS, Sheet, check_submission, write_archive, write_sheet
+from glue_harness.leaderboard import SHEETS, Sheet, check_sheets, check_submission, write_archive, write_sheet
 from glue_harness.logits import logits_files
 from glue_harness.preparation import Prepared, prepare
 from glue_harness.records import TRAINED, Status, write_atomically
@@ -65,11 +65,11 @@ def submit(overrides: list[str]) -> Path:
         cell = chosen.get(DIAGNOSED if sheet.task == DIAGNOSTIC else sheet.task)
         sheets[sheet.name] = write_sheet(sheet, _fill(sheet, cell, plan.config))
     folder = Path(plan.config.results_dir, plan.name, "submission", plan.cells[0].identity.label)
+    check_sheets({f"{name}.tsv": text for name, text in sheets.items()}, folder)
     for name, text in sheets.items():
         write_atomically(folder / f"{name}.tsv", text.encode())
     archive = folder.with_suffix(".zip")
     write_archive(sheets, archive)
-    check_submission(archive)
     return archive
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from glue_harness import evidence, sweep
+from glue_harness import evidence_files, sweep
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect
 from glue_harness.config import Config
@@ -58,7 +58,7 @@ def tune(overrides: list[str]) -> list[Finding]:
     collected = collect(trials, Path(trials.config.runs_dir), folder)
     findings = find(score_runs(collected, trials.config.protocol), trials.config.search.trials, pruned)
     table = tabulate_findings(findings, trials.title, _holdout(trials), trials.config.protocol)
-    write_together(folder, evidence.encode(collected) | {TABLE: table.encode()})
+    write_together(folder, evidence_files.encode(collected) | {TABLE: table.encode()})
     print(table, end="")
     asked = {(cell.identity.method, cell.identity.task) for cell in wanted.cells}
     methods = {method for method, _ in asked}

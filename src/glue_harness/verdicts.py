@@ -224,7 +224,10 @@ def _explain_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> s
     seeds = min((test.planned for test in tests if test.planned), default=0)
     reason = f"{seeds} seeds, where {least} are the least that can support it and {corrected} contradict it"
     distances = [(test, claim.margin or abs(test.mean or 0)) for test in tests if test.spread]
-    needs = [stats.estimate_needed_pairs(t.spread or 0, away, level) for t, away in distances if away > 0]
+    power = 1 - 0.2 / len(tests)  # all of them together speak for it in four cases of five at least
+    needs = [
+        stats.estimate_needed_pairs(t.spread or 0, away, level, power) for t, away in distances if away > 0
+    ]
     if not needs:
         return reason
     which = "were the methods equal" if claim.margin else "were the difference the one seen"

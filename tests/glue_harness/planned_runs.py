@@ -119,8 +119,9 @@ def make_record(
             epoch=number,
             train_loss=1 / 3 / number,
             metrics={
-                part: {headline: None if score is None else score + shift} | dict.fromkeys(others, 0.1)
-                for part, shift in (("all", 0.0), ("even", 0.01), ("odd", -0.01))
+                part: {headline: None if score is None else score + side * min(0.01, 1 - score)}
+                | dict.fromkeys(others, 0.1)
+                for part, side in (("all", 0), ("even", 1), ("odd", -1))
             },
             degenerate=number in degenerate,
         )

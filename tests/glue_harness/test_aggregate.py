@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glue_harness import aggregate, evidence, sweep
+from glue_harness import aggregate, evidence_files, sweep
 from glue_harness.config import Experiment
 from glue_harness.errors import InputError
 from glue_harness.records import Status
@@ -20,7 +20,7 @@ NAMES = ("main", "cost", "hyperparameters")
 TABLES = {f"table_{name}.{ending}" for name in NAMES for ending in ("md", "tex", "csv")}
 FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves", "costs") for ending in ("png", "pdf")}
 CLAIMS = {"claims.md"}
-FILES = {*evidence.FILES, *TABLES, *CLAIMS, *FIGURES, "index.html"}
+FILES = {*evidence_files.FILES, *TABLES, *CLAIMS, *FIGURES, "index.html"}
 
 
 @pytest.fixture
@@ -99,11 +99,11 @@ def test_rebuilding_gives_the_same_bytes_with_and_without_runs(folder, tmp_path)
 
 def test_tables_and_figures_derive_from_the_evidence_alone(folder, plan, drawn):
     aggregate.aggregate([])
-    committed = evidence.read(folder)
+    committed = evidence_files.read(folder)
     selection = select(committed, plan.config.protocol)
     tables = aggregate.build_tables(selection, plan)
     published = aggregate.publish(committed, selection, tables, plan)
-    assert published == {name: (folder / name).read_bytes() for name in FILES - {*evidence.FILES}}
+    assert published == {name: (folder / name).read_bytes() for name in FILES - {*evidence_files.FILES}}
 
 
 def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
@@ -150,12 +150,35 @@ def test_a_grid_of_several_ranks_and_both_bases_has_their_tables_too(folder, swe
 
 def test_which_tables_there_are_does_not_depend_on_the_runs(folder, swept, tmp_path):
     shutil.rmtree(tmp_path / "runs")
+    write_run(make_record(swept.cells[0]), tmp_path / "runs")
     aggregate.aggregate([])
-    without = set(contents(folder))
+    with_one = set(contents(folder))
     for cell in swept.cells:
         write_run(make_record(cell), tmp_path / "runs")
     aggregate.aggregate([])
-    assert set(contents(folder)) == without
+    assert set(contents(folder)) == with_one
+
+
+def test_no_records_are_one_line_and_no_results(folder, plan, tmp_path):
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(
+        InputError, match=r"runs: no record of demo's 8 runs, and no evidence in .*make sweep"
+    ):
+        aggregate.aggregate([])
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["protocol.epoch=last", "+protocol.epoch=last", "protocol=held_out,paper_last"]
+)
+def test_a_protocol_that_is_not_one_by_name_is_refused(folder, override):
+    aggregate.aggregate([])
+    first = contents(folder)
+    with pytest.raises(
+        InputError, match=r"allowed is protocol=<one of best_epoch, held_out, paper_last>, each in"
+    ):
+        aggregate.aggregate([override])
+    assert contents(folder) == first
 
 
 def test_rebuilding_every_table_and_figure_gives_the_same_bytes(folder, swept, tmp_path, drawn):
@@ -201,7 +224,7 @@ def test_a_filter_narrows_what_is_shown_and_loses_nothing(folder):
 def test_earlier_results_stay_when_a_file_cannot_be_written(folder, tmp_path, plan, monkeypatch, name):
     aggregate.aggregate([])
     first = contents(folder)
-    write_run(make_record(plan.cells[-1], scores=(0.9,)), tmp_path / "runs")
+    write_run(make_record(plan.cells[-1], scores=(0.9, 0.8)), tmp_path / "runs")
     write = aggregate.write_atomically
 
     def fail(path, content):
@@ -244,7 +267,6 @@ def test_no_grid_is_one_line(plan, monkeypatch, change):
 
 
 def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
-    monkeypatch.setattr(aggregate.gc, "disable", lambda: None)  # for the tests' own process
     monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
     aggregate.main()
     assert capsys.readouterr().out == (folder / "table_main.md").read_text()
@@ -253,7 +275,6 @@ def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
 def test_the_entry_turns_bad_input_into_one_line_and_exit_code_2(folder, monkeypatch, capsys):
     aggregate.aggregate([])
     (folder / "epochs.csv").unlink()
-    monkeypatch.setattr(aggregate.gc, "disable", lambda: None)  # for the tests' own process
     monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
     with pytest.raises(SystemExit) as caught:
         aggregate.main()

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glue_harness import evidence
+from glue_harness import evidence_files
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_settings
 from glue_harness.errors import InputError
@@ -33,7 +33,7 @@ def gather(tmp_path):
 
 
 def commit(collected, tmp_path):
-    write_together(tmp_path / "results", evidence.encode(collected))
+    write_together(tmp_path / "results", evidence_files.encode(collected))
 
 
 def statuses(collected):
@@ -95,14 +95,14 @@ def test_a_complete_run_elsewhere_is_preferred_to_an_own_failed_one(gather, tmp_
 
 
 def test_committed_evidence_without_runs_is_rewritten_to_the_same_bytes(gather, tmp_path):
-    cells = [make_cell(task, seed=seed) for task in ("rte", "stsb") for seed in (1, 2, 3, 4)]
+    cells = [make_cell(task, seed=seed, epochs=3) for task in ("rte", "stsb") for seed in (1, 2, 3, 4)]
     for cell, status in zip(cells, (*Status, Status.COMPLETE, *Status), strict=False):
         write_run(make_record(cell, status=status, scores=(0.7, 0.9, 0.8)), tmp_path / "runs")
-    first = evidence.encode(gather(*cells))
+    first = evidence_files.encode(gather(*cells))
     commit(gather(*cells), tmp_path)
     shutil.rmtree(tmp_path / "runs")
     elsewhere = [replace(cell, environment=GPU) for cell in cells]
-    assert evidence.encode(gather(*elsewhere)) == first
+    assert evidence_files.encode(gather(*elsewhere)) == first
 
 
 @pytest.mark.parametrize("later", [None, Status.FAILED, Status.DIVERGED])
@@ -118,10 +118,10 @@ def test_complete_evidence_is_never_replaced_by_less(gather, tmp_path, later):
 
 
 def test_a_new_complete_record_replaces_the_evidence(gather, tmp_path):
-    write_run(make_record(make_cell(), scores=(0.6,), commit="a" * 40), tmp_path / "runs")
-    commit(gather(make_cell()), tmp_path)
-    write_run(make_record(make_cell(), scores=(0.9,), commit="b" * 40), tmp_path / "runs")
-    collected = gather(make_cell())
+    write_run(make_record(make_cell(epochs=1), scores=(0.6,), commit="a" * 40), tmp_path / "runs")
+    commit(gather(make_cell(epochs=1)), tmp_path)
+    write_run(make_record(make_cell(epochs=1), scores=(0.9,), commit="b" * 40), tmp_path / "runs")
+    collected = gather(make_cell(epochs=1))
     assert list(collected.runs["commit"]) == ["b" * 40]
     assert 0.9 in list(collected.epochs["value"])
     assert 0.6 not in list(collected.epochs["value"])

@@ -25,7 +25,10 @@ def trace(tmp_path):
 
 
 def runs_of(*scores, **changes):
-    cells = [make_cell(seed=seed) for seed, _ in enumerate(scores, start=1)]
+    cells = [
+        make_cell(seed=seed, epochs=max(len(s) for s in scores if s))
+        for seed, _ in enumerate(scores, start=1)
+    ]
     return [(cell, s and make_record(cell, s, **changes)) for cell, s in zip(cells, scores, strict=True)]
 
 
@@ -49,13 +52,13 @@ def test_only_the_headline_on_all_of_dev_counts(trace):
 
 
 def test_degenerate_and_undefined_epochs_count_as_the_majority_class(trace):
-    cell = make_cell()
+    cell = make_cell("cola", epochs=3)
     (row,) = trace([(cell, make_record(cell, (0.9, 0.8, None), degenerate=(1,)))])
-    assert row["statistic"] == (0.5, 0.8, 0.5)
+    assert row["statistic"] == (0.0, 0.8, 0.0)
 
 
 def test_a_diverged_run_counts_as_the_majority_class_from_then_on(trace):
-    cells = [make_cell("cola", seed=seed) for seed in (1, 2)]
+    cells = [make_cell("cola", seed=seed, epochs=3) for seed in (1, 2)]
     records = [make_record(cells[0], (0.6, 0.7, 0.8)), make_record(cells[1], (0.5,), status=Status.DIVERGED)]
     (row,) = trace(list(zip(cells, records, strict=True)))
     assert row["low"] == (0.5, 0.0, 0.0)
@@ -64,7 +67,7 @@ def test_a_diverged_run_counts_as_the_majority_class_from_then_on(trace):
 
 def test_a_cell_without_all_its_runs_has_no_curve(trace):
     pairs = runs_of((0.5,), None)
-    other = make_cell(method="dora")
+    other = make_cell(method="dora", epochs=1)
     assert [row["method"] for row in trace([*pairs, (other, make_record(other, (0.7,)))])] == ["dora"]
 
 

@@ -74,13 +74,16 @@ def test_an_interval_and_its_paired_difference_by_the_normal_approximation():
     assert bound_examples(scores[0] - scores[1]) == pytest.approx((centre - half, centre + half), abs=5e-3)
 
 
-def test_a_constant_prediction_has_no_correlation():
+@pytest.mark.parametrize(
+    ("metric", "constant"), [("matthews_correlation", 1), ("f1", 0), ("pearson", 0.1), ("spearman", 0.1)]
+)
+def test_a_constant_prediction_scores_zero_as_in_the_tables(metric, constant):
     labels, (given, _) = make_classes()
-    constant = np.zeros_like(given)
-    for metric in ("matthews_correlation", "pearson"):
-        found = bootstrap_examples(labels, [constant, given], metric, np.random.default_rng(0), 10)
-        assert np.isnan(found[0]).all()
-        assert not np.isnan(found[1]).any()
+    constants = np.full(len(given), constant)
+    found = bootstrap_examples(labels, [constants, given], metric, np.random.default_rng(0), 10)
+    assert (found[0] == 0).all()
+    assert (found[1] > 0).all()
+    assert bound_examples(found[0]) == (0, 0)
 
 
 def test_mcnemar_by_hand_and_by_scipy():

@@ -48,7 +48,8 @@ def record_halves(cell, even, odd, degenerate=(), **changes):
 
 
 def runs_of(*halves, **cell):
-    cells = [make_cell(seed=seed, **cell) for seed, _ in enumerate(halves, start=1)]
+    epochs = max(len(pair[0]) for pair in halves if pair)
+    cells = [make_cell(seed=seed, epochs=epochs, **cell) for seed, _ in enumerate(halves, start=1)]
     return [(cell, pair and record_halves(cell, *pair)) for cell, pair in zip(cells, halves, strict=True)]
 
 
@@ -74,13 +75,13 @@ def test_the_last_epoch_is_the_same_on_both_halves(gather):
 
 
 def test_degenerate_and_undefined_halves_report_the_majority_class(gather):
-    cells = [make_cell(seed=seed) for seed in (1, 2)]
+    cells = [make_cell("cola", seed=seed) for seed in (1, 2)]
     records = [
         record_halves(cells[0], (0.9, 0.6), (0.7, 0.8), degenerate=(1,)),
         record_halves(cells[1], (0.9, 0.6), (None, 0.8)),
     ]
     runs = list_rows(select(gather(list(zip(cells, records, strict=True))), HELD_OUT).scored)
-    assert [run["reported"] for run in runs] == [(0.5, 0.6), (0.5, 0.6)]
+    assert [run["reported"] for run in runs] == [(0.0, 0.6), (0.0, 0.6)]
     assert [run["degenerate"] for run in runs] == [True, True]
 
 

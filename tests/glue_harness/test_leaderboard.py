@@ -109,6 +109,11 @@ def test_the_zip_is_the_same_bytes_twice(tmp_path):
             lambda text: text.replace("\t1.000", "\ttwo", 1),
             "STS-B.tsv: line 3: prediction=two: allowed is 0.0",
         ),
+        (
+            "STS-B",
+            lambda text: text.replace("\t1.000", "\t1_0", 1),
+            "STS-B.tsv: line 3: prediction=1_0: allowed is 0.0",
+        ),
     ],
 )
 def test_what_the_site_would_refuse_is_found(tmp_path, packed, name, spoil, message):
@@ -122,6 +127,11 @@ def test_what_the_site_would_refuse_is_found(tmp_path, packed, name, spoil, mess
 def test_a_foreign_file_and_a_damaged_zip_are_found(tmp_path):
     with pytest.raises(InputError, match=r"notes\.tsv is unknown"):
         check_submission(lay_down(tmp_path, GOOD | {"notes": "x"}, True))
+    write_archive(GOOD, tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("RTE.tsv", GOOD["RTE"])
+    with pytest.raises(InputError, match=r"RTE\.tsv is there twice; allowed is one file a name"):
+        check_submission(tmp_path / "all.zip")
     (tmp_path / "all.zip").write_bytes((tmp_path / "all.zip").read_bytes()[:100])
     with pytest.raises(InputError, match="not readable"):
         check_submission(tmp_path / "all.zip")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glue_harness import evidence, restore, sweep
+from glue_harness import evidence, evidence_files, restore, sweep
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_run
 from glue_harness.errors import InputError
@@ -16,17 +16,25 @@ from .planned_runs import GPU, make_cell, make_plan, make_record, write_run
 
 @pytest.fixture
 def cells():
-    return [make_cell(task, seed=seed, environment=GPU) for task in ("rte", "stsb") for seed in (1, 2, 3)]
+    return [
+        make_cell(task, seed=seed, environment=GPU, epochs=4)
+        for task in ("rte", "stsb")
+        for seed in (1, 2, 3)
+    ]
 
 
 @pytest.fixture
 def plan(cells, tmp_path):
     """A plan whose evidence is committed: complete, failed and diverged runs of two tasks."""
+    undefined = {"rte": 0.5, "stsb": None}
     for cell, status in zip(cells, [*Status, *Status], strict=True):
-        write_run(make_record(cell, scores=(0.7, None, 0.8, 0.75), status=status), tmp_path / "runs")
+        write_run(
+            make_record(cell, scores=(0.7, undefined[cell.config.task.name], 0.8, 0.75), status=status),
+            tmp_path / "runs",
+        )
     planned = make_plan(cells, tmp_path)
     collected = collect(planned, tmp_path / "runs", tmp_path / "results")
-    write_together(tmp_path / "results" / "demo", evidence.encode(collected))
+    write_together(tmp_path / "results" / "demo", evidence_files.encode(collected))
     return planned
 
 
@@ -71,12 +79,12 @@ def test_a_fresh_clone_gets_its_finished_runs_back(plan, cells, tmp_path):
 
 def test_restored_runs_give_the_same_evidence(plan, tmp_path):
     folder = tmp_path / "results" / "demo"
-    before = {name: (folder / name).read_bytes() for name in evidence.FILES}
+    before = {name: (folder / name).read_bytes() for name in evidence_files.FILES}
     restore.restore(plan, folder, tmp_path / "fresh")
     for results in (folder, tmp_path / "elsewhere"):
-        collected = evidence.encode(collect(plan, tmp_path / "fresh", results))
+        collected = evidence_files.encode(collect(plan, tmp_path / "fresh", results))
         assert collected["predictions.npz"] == before["predictions.npz"]
-    assert evidence.encode(collect(plan, tmp_path / "fresh", folder)) == before
+    assert evidence_files.encode(collect(plan, tmp_path / "fresh", folder)) == before
 
 
 def test_records_that_exist_are_left_alone(plan, cells, tmp_path):
@@ -103,11 +111,11 @@ def test_a_row_that_is_not_of_its_configuration_is_refused(plan, cells, tmp_path
 
 def set_quoted(path, cell, name, value):
     """Plant a value through the evidence itself, since hardware names are quoted."""
-    read = evidence.read(path.parent)
+    read = evidence_files.read(path.parent)
     chosen = (read.runs["cell"] == cell.identity.cell_hash) & (read.runs["seed"] == cell.identity.seed)
     runs = read.runs.copy()
     runs.loc[chosen, name] = int(value) if value.isdigit() else value
-    write_together(path.parent, evidence.encode(replace(read, runs=runs)))
+    write_together(path.parent, evidence_files.encode(replace(read, runs=runs)))
 
 
 def test_no_evidence_is_an_error(plan, tmp_path):

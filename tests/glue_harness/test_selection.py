@@ -24,7 +24,8 @@ def evaluate(tmp_path):
 
 
 def runs_of(*scores, **cell):
-    cells = [make_cell(seed=seed, **cell) for seed, _ in enumerate(scores, start=1)]
+    epochs = max(len(s) for s in scores if s)
+    cells = [make_cell(seed=seed, epochs=epochs, **cell) for seed, _ in enumerate(scores, start=1)]
     return [
         (cell, None if s is None else make_record(cell, s)) for cell, s in zip(cells, scores, strict=True)
     ]
