@@ -32,7 +32,7 @@ ROOMS = [
     "train plan status wandb_sync",
 ]
 REPORTING = [
-    "stats counts statements published leaderboard",
+    "stats counts statements published leaderboard percent",
     "evidence examples",
     "evidence_check",
     "evidence_files",

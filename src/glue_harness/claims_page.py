@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue_harness.captions import METHODS, name_task
 from glue_harness.config import Protocol
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
+from glue_harness.percent import show_percent
 from glue_harness.statements import Claims
 from glue_harness.verdicts import PairedTest, Verdict
 
@@ -37,7 +38,7 @@ def _show_test(verdict: Verdict, test: PairedTest) -> list[Entry]:
         *(verdict.claim.id, verdict.on, METHODS.get(test.baseline, test.baseline)),
         "average" if test.task is None else name_task(test.task),
         f"{test.entered}/{test.planned}",
-        UNKNOWN if test.mean is None else f"{100 * test.mean:+.2f}",
+        UNKNOWN if test.mean is None else show_percent(test.mean, digits=2, sign=True),
         *(UNKNOWN if value is None else f"{value:.3g}" for value in (test.above, test.below)),
     ]
     return [Entry(text) for text in texts]

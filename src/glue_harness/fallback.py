@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glue_harness.captions import name_commit, name_task
+from glue_harness.percent import show_percent
 from glue_harness.records import Status
 from glue_harness.search import RATES, Finding, show_share
 
@@ -66,7 +67,9 @@ def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
 def describe_fallback(fallback: Fallback, command: str, table: str, holdout: float) -> str:
     """Return a file of conf/tuned/any: the rates, and above them where they come from."""
     tasks = ", ".join(fallback.behind)
-    behind = ", ".join(f"{100 * gap:.2f} on {name_task(task)}" for task, gap in fallback.behind.items())
+    behind = ", ".join(
+        f"{show_percent(gap, digits=2)} on {name_task(task)}" for task, gap in fallback.behind.items()
+    )
     lines = [
         f"# For tasks without a search of their own. Found by `{command}`; all trials: {table}",
         f"# The best mean over {tasks} of the scores on {show_share(holdout)} of train: {fallback.score:.4f}",

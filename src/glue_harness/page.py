@@ -14,6 +14,7 @@ from glue_harness import evidence
 from glue_harness.captions import anchor, name_commit, name_row, name_task
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN, Table
+from glue_harness.percent import show_percent
 from glue_harness.selection import ROW_KEY, Selection, split_rows
 
 COLUMNS = ("seed", "status", "epoch", "score", "training", "commit", "numerics", "configuration", "started")
@@ -58,7 +59,7 @@ def _show_run(run: Row) -> list[str]:
         "seed": run["seed"],
         "status": run["status"] + ", degenerate" * bool(run["degenerate"]),
         "epoch": None if epochs is None else ", ".join(map(str, epochs)),
-        "score": None if run["score"] is None else f"{100 * run['score']:.2f}",
+        "score": None if run["score"] is None else show_percent(run["score"], digits=2),
         "training": None if run["train_seconds"] is None else f"{run['train_seconds']:.0f} s",
         "commit": None if run["commit"] is None else name_commit(run),
         "numerics": run["numerics"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from glue_harness import evidence
 from glue_harness.captions import count_seeds, describe_runs, explain_cells, name_metric, name_row, name_task
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN, Entry, Table
+from glue_harness.percent import show_points
 from glue_harness.published import Published
 from glue_harness.selection import ROW_KEY, Selection, split_rows
 from glue_harness.tables import NOT_PLANNED, list_headlines, show_cell
@@ -33,7 +35,7 @@ def build_published_table(selection: Selection, published: Sequence[Published], 
         return None
     headlines = list_headlines(selection.summary)
     tasks = [task for task in headlines if any(task in theirs.scores for _, theirs in pairs)]
-    letters = {id(theirs): letter for (_, theirs), letter in zip(pairs, string.ascii_lowercase, strict=False)}
+    letters = _name_sources(pairs)
     several = selection.summary["model"].nunique() > 1
     head = [*[("Model", "")] * several, ("Method", ""), ("", "")]
     head += [(name_task(task), name_metric(headlines[task])) for task in tasks]
@@ -45,6 +47,12 @@ def build_published_table(selection: Selection, published: Sequence[Published], 
         groups.append([[*names, Entry(line), *row] for line, row in zip(lines, rows, strict=True)])
     notes = [*explain_cells(selection, averaged=False), *_explain(pairs, letters)]
     return Table(title, head, 2 + several, groups, [*notes, *describe_runs(selection.scored)])
+
+
+def _name_sources(pairs: list[tuple[dict[str, Row], Published]]) -> dict[int, str]:
+    """Return a letter (or, past z, a number) for each published row by its id, in order of appearance."""
+    names = itertools.chain(string.ascii_lowercase, map(str, itertools.count(1)))
+    return dict(zip(dict.fromkeys(id(theirs) for _, theirs in pairs), names, strict=False))
 
 
 def _pair(selection: Selection, published: Sequence[Published]) -> list[tuple[dict[str, Row], Published]]:
@@ -69,11 +77,11 @@ def _show_pair(cells: dict[str, Row], theirs: Published, tasks: list[str], seeds
     shown, differences = [], []
     for task in tasks:
         score, cell = theirs.scores.get(task), cells.get(task)
-        spread = f"{theirs.spreads[task]:.1f}" if task in theirs.spreads else ""
-        shown.append(Entry(UNKNOWN) if score is None else Entry(f"{score:.1f}", spread=spread))
+        spread = show_points(theirs.spreads[task]) if task in theirs.spreads else ""
+        shown.append(Entry(UNKNOWN) if score is None else Entry(show_points(score), spread=spread))
         difference = find_difference(cell, theirs)
         unlike = score is not None and cell is not None and not is_alike(cell, theirs)
-        text = UNKNOWN if difference is None else f"{difference:+z.1f}"
+        text = UNKNOWN if difference is None else show_points(difference, sign=True)
         differences.append(NOT_PLANNED if cell is None else Entry(text, marks=OTHER_START * unlike))
     return [ours, shown, differences]
 
@@ -84,10 +92,13 @@ def _hide_place(entry: Entry) -> Entry:
 
 
 def is_alike(cell: Row, theirs: Published) -> bool:
-    """Say whether our cell and a published row start from the same kind of run, as far as it is known."""
+    """Say whether our cell and a published row start from the same kind of run, as far as it is known.
+
+    A source that does not say is taken to start plainly where nobody starts from MNLI.
+    """
     task = cell["task"]
     if theirs.from_mnli is None:
-        return task not in STAGED_TASKS
+        return cell["init_from"] is None and task not in STAGED_TASKS
     return cell["init_from"] == (START if task in theirs.from_mnli else None)
 
 

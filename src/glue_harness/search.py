@@ -13,6 +13,7 @@ from glue_harness import evidence
 from glue_harness.captions import name_commit, name_metric, name_row, name_task
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
+from glue_harness.percent import show_percent
 from glue_harness.records import Status
 
 RATES = ("learning_rate", "head_learning_rate")
@@ -156,7 +157,7 @@ def show_rate(value: float) -> str:
 
 
 def _percent(score: float | None) -> str:
-    return "--" if score is None else f"{100 * score:.2f}"
+    return "--" if score is None else show_percent(score, digits=2)
 
 
 def _show_curve(finding: Finding) -> str:

@@ -22,6 +22,7 @@ from glue_harness.evidence import Evidence, Row
 from glue_harness.examples import bootstrap_examples, bound_examples, compare_by_mcnemar
 from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
+from glue_harness.percent import show_percent
 from glue_harness.selection import Selection, select, split_rows
 from glue_harness.sources import join_dev, load_split
 
@@ -150,11 +151,11 @@ def _lay_out(found: Sequence[Comparison], title: str, selection: Selection) -> T
     groups: dict[str, list[list[Entry]]] = {}
     for pair in found:
         smallest = min((next(corrected) for _ in pair.p_values), default=None)
-        low, high = pair.interval
         texts = [
             f"{name_task(pair.first['task'])} ({name_metric(pair.first['headline'])})",
             *(name_row(pair.first), name_row(pair.second), str(pair.seeds)),
-            *(f"{100 * pair.difference:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"),
+            show_percent(pair.difference, digits=2, sign=True),
+            " to ".join(show_percent(end, digits=2, sign=True) for end in pair.interval),
             *((str(pair.only_first), str(pair.only_second)) if pair.p_values else (UNKNOWN, UNKNOWN)),
             UNKNOWN if smallest is None else f"{smallest:.3g}",
         ]

@@ -20,6 +20,7 @@ from glue_harness.captions import (
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN, Entry, Table, mark_places
+from glue_harness.percent import show_percent
 from glue_harness.selection import ROW_KEY, Selection, split_rows
 
 NOT_PLANNED = Entry("not planned")
@@ -95,7 +96,7 @@ def show_cell(cell: Row | None, seeds: int) -> Entry:
     marks = [f"{sign}{count}" for sign, count in signs.items() if count]
     if cell["statistic"] is None:
         return Entry(f"{UNKNOWN} ({cell['entered']}/{cell['planned']})", marks=" ".join(marks), link=link)
-    spread = "" if cell["spread"] is None else f"{100 * cell['spread']:.1f}"
+    spread = "" if cell["spread"] is None else show_percent(cell["spread"])
     number = [] if cell["seeds"] == seeds else [f"(n={cell['seeds']})"]
     marks = [*number, *marks]
     return replace(show_number(cell["statistic"]), spread=spread, marks=" ".join(marks), link=link)
@@ -105,7 +106,7 @@ def show_number(value: float | None) -> Entry:
     """Show a fraction in percent (None: unknown)."""
     if value is None:
         return Entry(UNKNOWN)
-    text = f"{100 * value:.1f}"
+    text = show_percent(value)
     return Entry(text, shown=float(text))
 
 

@@ -89,6 +89,19 @@ def test_where_the_source_does_not_say_the_small_tasks_are_not_compared(selected
     assert "start not said" in to_markdown(table)
 
 
+def test_our_own_start_counts_where_the_source_does_not_say(selected):
+    (cell,) = cells("cola")
+    unknown = LORA.model_copy(update={"from_mnli": None})
+    started = with_start(selected((cell, 0.6)), "mnli")
+    assert rows_of(build_published_table(started, [unknown], "T"))[2][-1] == "-- §"
+
+
+def test_rows_that_one_source_stands_beside_share_its_letter(selected):
+    slow, fast = (cells("cola", learning_rate=rate)[0] for rate in (1e-3, 5e-4))
+    table = build_published_table(selected((slow, 0.6), (fast, 0.6)), [LORA], "T")
+    assert [row[1] for row in rows_of(table)][1::3] == ["published [a]", "published [a]"]
+
+
 def test_a_missing_run_stays_visible(selected):
     one, two = cells("cola", seeds=(1, 2))
     table = build_published_table(selected((one, 0.6), (two, None)), [LORA], "T")
