@@ -10,7 +10,7 @@ from tabulate import tabulate
 UNKNOWN = "--"
 BEST, SECOND = 1, 2
 PAGE_ROWS = 36
-"""How many rows a page of LaTeX has space for below a caption with its notes."""
+"""How many rows a page of LaTeX has space for above a table's notes."""
 
 TEX = str.maketrans(
     {
@@ -89,14 +89,16 @@ def _explain_places(table: Table, second: str) -> list[str]:
 def to_latex(table: Table, name: str) -> str:
     """Return a table environment that needs the package booktabs only, labelled `tab:<name>`.
 
-    Spreads are subscripts and the table is centred on the text, so that GLUE's tasks fit a page. What has
-    more rows than a page goes on in environments of its own, labelled `tab:<name>_2` and so on.
+    Spreads are subscripts and the table is centred on the text, so that GLUE's tasks fit a page. Its title is
+    the caption, above; its notes stand below. What has more rows than a page goes on in environments of its
+    own, labelled `tab:<name>_2` and so on, and has its notes below the first.
     """
     notes = [*table.notes, *_explain_places(table, "underlined")]
-    pages = []
-    for number, groups in enumerate(_cut_pages(table.groups), start=1):
-        caption = " ".join([f"{table.title}.", *notes]) if number == 1 else f"{table.title}, continued."
-        pages.append(_lay_out_page(table, groups, caption, name if number == 1 else f"{name}_{number}"))
+    first, *others = _cut_pages(table.groups)
+    pages = [_lay_out_page(table, first, f"{table.title}.", name, notes)]
+    for number, groups in enumerate(others, start=2):
+        caption = f"{table.title}, continued; the notes are below its first part."
+        pages.append(_lay_out_page(table, groups, caption, f"{name}_{number}", []))
     return "\n".join(pages)
 
 
@@ -111,7 +113,9 @@ def _cut_pages(groups: list[list[list[Entry]]]) -> list[list[list[list[Entry]]]]
     return pages
 
 
-def _lay_out_page(table: Table, groups: list[list[list[Entry]]], caption: str, name: str) -> str:
+def _lay_out_page(
+    table: Table, groups: list[list[list[Entry]]], caption: str, name: str, notes: list[str]
+) -> str:
     bodies = [
         "".join(_join_tex([_mark_tex(entry) for entry in row]) for row in _blank_repeats(group, table.names))
         for group in groups
@@ -120,14 +124,25 @@ def _lay_out_page(table: Table, groups: list[list[list[Entry]]], caption: str, n
     columns = "l" * table.names + "r" * (len(table.head) - table.names)
     lines = [
         "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n",
+        "\\setlength{\\abovecaptionskip}{0pt}\n\\setlength{\\belowcaptionskip}{6pt}\n",
         f"\\caption{{{caption.translate(TEX)}}}\n\\label{{tab:{name}}}\n",
         f"\\makebox[\\linewidth]{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n",
         *(_join_tex([title.translate(TEX) for title in line]) for line in head),
         "\\midrule\n",
         "\\midrule\n".join(bodies),
-        "\\bottomrule\n\\end{tabular}}\n\\end{table}\n",
+        "\\bottomrule\n\\end{tabular}}\n",
+        *_write_notes(notes),
+        "\\end{table}\n",
     ]
     return "".join(lines)
+
+
+def _write_notes(notes: list[str]) -> list[str]:
+    """Return a paragraph below the table, as wide as the text."""
+    if not notes:
+        return []
+    text = " ".join(notes).translate(TEX)
+    return [f"\\par\\medskip\n\\begin{{minipage}}{{\\linewidth}}\n\\scriptsize\n{text}\n\\end{{minipage}}\n"]
 
 
 def _blank_repeats(rows: list[list[Entry]], names: int) -> list[list[Entry]]:
@@ -146,6 +161,7 @@ def _join_tex(fields: list[str]) -> str:
 
 def _mark_tex(entry: Entry) -> str:
     command = {BEST: r"\textbf", SECOND: r"\underline"}.get(entry.place or 0)
-    text = entry.text.translate(TEX) + (f"$_{{\\pm {entry.spread}}}$" if entry.spread else "")
-    text = f"{command}{{{text}}}" if command else text
-    return f"{text} {entry.marks.translate(TEX)}".rstrip()
+    text = entry.text.translate(TEX)
+    text = f"{command}{{{text}}}" if command else text  # alone: a rule below a subscript moves the row
+    spread = f"$_{{\\pm {entry.spread}}}$" if entry.spread else ""
+    return f"{text}{spread} {entry.marks.translate(TEX)}".rstrip()

@@ -132,7 +132,10 @@ def test_many_rows_go_on_in_further_latex_environments():
     first, second = tex.split("\\end{table}\n")[:2]
     assert (first.count("LoRA (r="), second.count("LoRA (r=")) == (30, 20)
     assert "\\label{tab:demo_cost}" in first
-    assert "\\caption{Cost, continued.}\n\\label{tab:demo_cost_2}" in second
+    assert (
+        "\\caption{Cost, continued; the notes are below its first part.}\n\\label{tab:demo_cost_2}" in second
+    )
+    assert ("minipage" in first, "minipage" in second) == (True, False)
     assert (
         to_latex(build_cost_table(make_selection(rows[:10]), "Cost"), "demo_cost").count("begin{table}") == 1
     )

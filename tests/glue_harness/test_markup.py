@@ -45,3 +45,18 @@ def test_a_second_line_of_the_head_is_there_when_it_says_something():
 def test_within_what_the_best_is_sought_is_said_of_several_groups_only():
     assert "Best at each rank in bold" in to_markdown(make_table(GROUPS, "at each rank"))
     assert "Best in bold" in to_markdown(make_table(GROUPS[:1], "at each rank"))
+
+
+def test_latex_marks_the_number_alone_so_that_no_rule_runs_below_a_spread():
+    entries = [Entry("81.3", spread="2.3", shown=81.3, marks="†1"), Entry("80.0", spread="1.0", shown=80.0)]
+    tex = to_latex(Table("T", [("RTE", "")], 0, [mark_places([[entry] for entry in entries])], []), "t")
+    assert "\\textbf{81.3}$_{\\pm 2.3}$ $\\dagger$1 \\\\\n\\underline{80.0}$_{\\pm 1.0}$ \\\\\n" in tex
+
+
+def test_latex_has_the_title_above_and_the_notes_below():
+    tex = to_latex(make_table(GROUPS), "t")
+    assert "\\caption{Ranks.}\n" in tex
+    assert (
+        tex.index("\\toprule") < tex.index("\\bottomrule") < tex.index("A note. Best of each model in bold")
+    )
+    assert "minipage" not in to_latex(Table("T", [("RTE", "")], 0, [[[Entry("1")]]], []), "t")
