@@ -7,7 +7,7 @@ from collections import Counter
 
 import pandas as pd
 
-from glue_harness import evidence
+from glue_harness import evidence, stats
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.selection import SERIES_KEY, Selection, split_rows
@@ -154,7 +154,7 @@ def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
 def explain_points(selection: Selection) -> str:
     """Return the note under scores by parameters."""
     return (
-        f"{_explain_marks(selection)}; a line joins a method's ranks. Methods whose points would cover each "
+        f"{_explain_marks(selection)}. A line joins a method's ranks. Methods whose points would cover each "
         f"other stand side by side.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
     )
 
@@ -169,20 +169,34 @@ def explain_costs(selection: Selection) -> str:
     """Return the note under scores by training time."""
     summary = selection.summary
     return (
-        f"{_explain_marks(selection)}, at the median training time of its runs, by the clock, whatever else "
-        f"the machine did meanwhile; the table of costs names the machines.{_explain_settings(summary)} "
-        f"{_count_cells(summary)}"
+        f"{_explain_marks(selection, averaged=False)}. It stands at the median training time of its runs, by "
+        "the clock, whatever else the machine did meanwhile; the table of costs names the machines."
+        f"{_explain_settings(summary)} {_count_cells(summary)}"
     )
 
 
-def _explain_marks(selection: Selection) -> str:
+def _explain_marks(selection: Selection, averaged: bool = True) -> str:
     protocol, seeds = selection.protocol, _range_seeds(selection.summary)
-    several = any(selection.summary["seeds"] > 1)
-    bars = "; bars are its 95 % bootstrap interval over seeds" if several else ""
     return (
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}. A point is the {protocol.statistic} "
-        f"over {seeds}{bars}"
+        f"over {seeds}{_explain_bars(selection, averaged)}"
     )
+
+
+def _explain_bars(selection: Selection, averaged: bool) -> str:
+    """Say what the bars are: of few seeds no confidence interval. `averaged`: averages are drawn too."""
+    kinds, needed = set(selection.summary["bounds"].dropna()), stats.count_needed_seeds()
+    if not kinds:
+        return ""
+    how = {"median": "by order statistics", "mean": "Student's t"}[selection.protocol.statistic]
+    interval = f"95 % confidence interval over seeds ({how})"
+    if kinds == {stats.INTERVAL}:
+        bars = f"bars are its {interval}"
+    elif kinds == {stats.RANGE}:
+        bars = f"bars are the range of the seeds, no confidence interval, which takes {needed} of them"
+    else:
+        bars = f"bars are its {interval}, of fewer than {needed} seeds no more than their range"
+    return f"; {bars}" + "; averages have none" * (averaged and selection.summary["task"].nunique() > 1)
 
 
 def explain_curves(selection: Selection) -> str:

@@ -8,7 +8,7 @@ from glue_harness import evidence, stats
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.records import Status
-from glue_harness.selection import STATISTICS, Selection, add_intervals, split_rows
+from glue_harness.selection import STATISTICS, Selection, add_bounds, split_rows
 
 PAIR_KEY = ["model", "rank", "settings"]
 """What two compared methods have in common on every task."""
@@ -38,7 +38,7 @@ def compare_methods(selection: Selection, first: str, second: str) -> pd.DataFra
     averaged, first, second (the methods), `planned`, `entered` (numbers of pairs), `degenerate`, `diverged`
     (numbers of runs), `ahead` (number of pairs with `first` higher), `differences` (a tuple, in order of the
     seeds), `statistic` (the protocol's, of the differences; None unless all planned pairs entered), `spread`
-    (sample standard deviation), `low` and `high` (`stats.bootstrap_seeds`; likewise).
+    (sample standard deviation), `low`, `high` and `bounds` (`stats.bound_seeds`; likewise).
     """
     compared = []
     for by_seed in pair_runs(selection, first, second).values():
@@ -47,7 +47,7 @@ def compare_methods(selection: Selection, first: str, second: str) -> pd.DataFra
         compared.append(
             common | {"first": first, "second": second} | _compare_pairs(pairs, selection.protocol)
         )
-    return pd.DataFrame(add_intervals(compared, "differences", selection.protocol), dtype=object)
+    return pd.DataFrame(add_bounds(compared, "differences", selection.protocol), dtype=object)
 
 
 def _compare_pairs(pairs: list[Pair], protocol: Protocol) -> Row:

@@ -127,22 +127,20 @@ def summarise(chosen: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     of runs), `seeds`, `settings_tried`, `chosen` (the setting, where there are several; two with ` | `
     between them where the halves of dev differ; None while it is open), `degenerate`, `diverged`, `failed`,
     `missing` (of the rows that count), `scores` (a tuple, in order of the runs), `statistic` (None unless all
-    planned runs entered), `spread` (sample standard deviation), `low` and `high` (`stats.bootstrap_seeds`;
-    likewise).
+    planned runs entered), `spread` (sample standard deviation), `low`, `high` and `bounds`
+    (`stats.bound_seeds`; likewise).
     """
     cells = split_rows(evidence.list_rows(chosen), [*ROW_KEY, "task"])
     rows = [_summarise_cell(runs, protocol) for runs in cells]
-    return pd.DataFrame(add_intervals(rows, "scores", protocol), dtype=object)
+    return pd.DataFrame(add_bounds(rows, "scores", protocol), dtype=object)
 
 
-def add_intervals(rows: list[Row], scores: str, protocol: Protocol) -> list[Row]:
-    """Return rows with `low` and `high`, the interval over seeds of `statistic`; None where that is None."""
+def add_bounds(rows: list[Row], scores: str, protocol: Protocol) -> list[Row]:
+    """Return rows with `low`, `high` and `bounds` (`stats.Bounds`); None where there is no statistic."""
     known = [row[scores] if row["statistic"] is not None else () for row in rows]
-    bounds = stats.bootstrap_seeds(known, protocol.statistic)
-    return [
-        row | dict(zip(("low", "high"), pair or (None, None), strict=True))
-        for row, pair in zip(rows, bounds, strict=True)
-    ]
+    found = [stats.bound_seeds(of_row, protocol.statistic) or (None, None, None) for of_row in known]
+    names = ("low", "high", "bounds")
+    return [row | dict(zip(names, bounds, strict=True)) for row, bounds in zip(rows, found, strict=True)]
 
 
 def split_rows(rows: list[Row], names: list[str]) -> list[list[Row]]:

@@ -1,27 +1,27 @@
 """Pure functions on scores: their statistics, intervals over seeds, tests of paired differences.
 
-Statistics are of Python's exact arithmetic, and resamples are only picked and added in one order: the same
-bits on every machine. What is drawn comes from a numpy Generator with the seed that is given.
+Statistics are of Python's exact arithmetic: the same bits on every machine. What is drawn comes from a numpy
+Generator with the seed that is given.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
 """Of every interval: both tails together hold the rest."""
 
-DRAWS = 10_000
-"""How many resamples are drawn where there are more than this; else all count, each as often as it occurs."""
+RANGE, INTERVAL = "range of seeds", "95 % interval"
+"""The kinds of bounds: the lowest and the highest of a few seeds, and an interval at LEVEL."""
 
-CELLS = 500
-"""Cells whose resamples are held at once."""
+DRAWS = 10_000
+"""How many sign flips are drawn where there are more than this; else all count."""
 
 TOLERANCE = 1e-9
 """Two sums of scores that differ by less are equal: fractions of dev rows differ by more."""
@@ -50,67 +50,55 @@ def spread(scores: Sequence[float]) -> float | None:
     return statistics.stdev(scores) if len(scores) > 1 else None
 
 
-def bootstrap_seeds(
-    cells: Sequence[Sequence[float]], statistic: str, seed: int = 0, level: float = LEVEL
-) -> list[tuple[float, float] | None]:
-    """Return the bootstrap's percentile interval of each cell's `statistic` (median, mean) over its scores.
+class Bounds(NamedTuple):
+    """What a statistic over seeds is drawn with: its ends, and which of RANGE and INTERVAL they are."""
 
-    Up to eight scores the distribution is exact, over all n^n resamples; beyond, DRAWS are drawn with
-    `seed`. An end is always the statistic of a resample. None for fewer than two scores. Of five scores'
-    median the interval is their range: so few seeds bound it no better (Efron and Tibshirani, An
-    Introduction to the Bootstrap, chapter 13, on percentile intervals).
+    low: float
+    high: float
+    kind: str
+
+
+def bound_seeds(scores: Sequence[float], statistic: str) -> Bounds | None:
+    """Return the interval at LEVEL of a `statistic` (median, mean) over seeds; of few seeds, their range.
+
+    With fewer than `count_needed_seeds` no interval of a median reaches LEVEL unless a distribution is
+    supposed: the range of two seeds covers it half of the time, of five 94 %. So it is called the range.
+    From there on, of a median: the innermost order statistics that reach LEVEL for any distribution (David
+    and Nagaraja, Order Statistics, section 7.1). Of a mean: Student's t. None for fewer than two scores.
     """
-    by_size: dict[int, list[int]] = {}
-    for number, scores in enumerate(cells):
-        by_size.setdefault(len(scores), []).append(number)
-    intervals: list[tuple[float, float] | None] = [None] * len(cells)
-    for size, numbers in by_size.items():
-        for start in range(0, len(numbers) if size > 1 else 0, CELLS):
-            chunk = numbers[start : start + CELLS]
-            stacked = np.sort(np.array([cells[number] for number in chunk], dtype=float))  # (cells, size)
-            for number, interval in zip(chunk, _bound(stacked, statistic, seed, level), strict=True):
-                intervals[number] = interval
-    return intervals
+    ordered = sorted(scores)
+    if len(ordered) < 2:
+        return None
+    if len(ordered) < count_needed_seeds():
+        return Bounds(ordered[0], ordered[-1], RANGE)
+    return Bounds(*_INTERVALS[statistic](ordered), INTERVAL)
 
 
-def _bound(scores: np.ndarray, statistic: str, seed: int, level: float) -> list[tuple[float, float]]:
-    picks, weights = _resample(scores.shape[1], seed)  # (resamples, size), (resamples,)
-    values = _PICKED[statistic](scores, picks)  # (cells, resamples)
-    order = values.argsort(axis=1, kind="stable")
-    values, reached = np.take_along_axis(values, order, axis=1), weights[order].cumsum(axis=1)
-    tail = (1 - level) / 2 * weights.sum()
-    ends = [(reached < bound).sum(axis=1, keepdims=True) for bound in (tail, weights.sum() - tail)]
-    low, high = (np.take_along_axis(values, end, axis=1)[:, 0].tolist() for end in ends)
-    return list(zip(low, high, strict=True))
+def count_needed_seeds() -> int:
+    """Return the least number of seeds whose range covers their median at LEVEL: 1 - 2^(1 - n)."""
+    return math.ceil(1 - math.log2(1 - LEVEL))
 
 
-@functools.cache
-def _resample(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return resamples of `size` sorted scores, each in ascending order, and how often each occurs."""
-    if math.comb(2 * size - 1, size) > DRAWS:
-        drawn = np.random.default_rng(seed).integers(0, size, (DRAWS, size))
-        return np.sort(drawn), np.ones(DRAWS, dtype=int)
-    picks = np.array(list(itertools.combinations_with_replacement(range(size), size)))
-    repeats = [math.prod(math.factorial(n) for n in np.bincount(pick).tolist()) for pick in picks]
-    return picks, np.array([math.factorial(size) // repeat for repeat in repeats])
+def _bound_median(ordered: list[float]) -> tuple[float, float]:
+    """Return the k-th lowest and highest: the largest k with P(Binomial(n, 1/2) < k) <= (1 - LEVEL) / 2."""
+    seeds = len(ordered)
+    tails = itertools.accumulate(math.comb(seeds, below) for below in range(seeds))
+    k = sum(tail <= (1 - LEVEL) / 2 * 2**seeds for tail in tails)
+    return ordered[k - 1], ordered[-k]
 
 
-def _pick_median(scores: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    size = scores.shape[1]
-    middle: np.ndarray = (scores[:, picks[:, (size - 1) // 2]] + scores[:, picks[:, size // 2]]) / 2
-    return middle
+def _bound_mean(ordered: list[float]) -> tuple[float, float]:
+    from scipy.special import stdtrit  # its import takes time: only a mean waits for it
+
+    seeds = len(ordered)
+    quantile = round(float(stdtrit(seeds - 1, (1 + LEVEL) / 2)), 9)  # the same bits on every machine
+    reach = quantile * statistics.stdev(ordered) / math.sqrt(seeds)
+    return mean(ordered) - reach, mean(ordered) + reach
 
 
-def _pick_mean(scores: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    total = np.zeros((len(scores), len(picks)))
-    for column in picks.T:  # one after the other: numpy's own sum may add in another order elsewhere
-        total += scores[:, column]
-    return total / scores.shape[1]
-
-
-_PICKED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "median": _pick_median,
-    "mean": _pick_mean,
+_INTERVALS: dict[str, Callable[[list[float]], tuple[float, float]]] = {
+    "median": _bound_median,
+    "mean": _bound_mean,
 }
 
 

@@ -95,8 +95,9 @@ def test_without_both_methods_there_is_nothing_to_compare():
     assert compare_methods(make_selection(make_runs("rte", "edora", SVD)), *PAIR).empty
 
 
-def test_the_differences_have_an_interval_once_all_entered():
+def test_the_differences_have_bounds_once_all_entered():
     (row,) = compare(make_pair(SVD, RANDOM))
     assert (row["low"], row["high"]) == pytest.approx((-0.02, 0.10))
+    assert row["bounds"] == "range of seeds"
     (row,) = compare(make_pair([0.8, None, 0.75], RANDOM))
     assert (row["low"], row["high"]) == (None, None)

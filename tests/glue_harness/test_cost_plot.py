@@ -53,4 +53,4 @@ def test_a_run_that_diverged_enters_the_score_and_not_the_time():
 
 def test_legend_and_note_say_what_is_drawn(figure):
     assert legend_of(figure) == ["Full fine-tuning", "EDoRA (r=16)"]
-    assert "at the median training time of its runs, by the clock" in note_of(figure)
+    assert "It stands at the median training time of its runs, by the clock" in note_of(figure)

@@ -69,7 +69,26 @@ def test_an_interval_need_not_be_even():
     ((low, high),) = (bar.get_segments()[0][:, 1] for bar in container[2])
     assert (low, high) == (pytest.approx(50.0), pytest.approx(71.0))
     assert list(container[0].get_ydata()) == [70.0]
-    assert "bars are its 95 % bootstrap interval over seeds" in note_of(figure)
+    assert "bars are the range of the seeds, no confidence interval, which takes 6 of them." in note_of(
+        figure
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((6, 7), "bars are its 95 % confidence interval over seeds (by order statistics); averages"),
+        (
+            (6, 5),
+            "(by order statistics), of fewer than 6 seeds no more than their range; averages have none.",
+        ),
+        ((5, 1), "bars are the range of the seeds, no confidence interval, which takes 6 of them; averages"),
+    ],
+)
+def test_bars_are_called_what_they_are(numbers, said):
+    rte, cola = ([0.6 + k / 100 for k in range(number)] for number in numbers)
+    selection = make_selection([*make_runs("rte", "edora", rte), *make_runs("cola", "edora", cola)])
+    assert said in note_of(draw_scores(selection, "Title"))
 
 
 def test_a_method_without_parameters_is_a_line_across(rows):
@@ -106,8 +125,8 @@ def test_one_seed_has_no_bars():
     figure = draw_scores(make_selection(make_runs("rte", "edora", [0.7])), "Title")
     (axis,) = figure.axes
     assert list_series(axis) == {LOOKS["edora"].colour: [(pytest.approx(49_152), 70.0, 0)]}
-    assert "median over 1 seed;" in note_of(figure)
-    assert "interval" not in note_of(figure)
+    assert "median over 1 seed." in note_of(figure)
+    assert "bars" not in note_of(figure)
 
 
 def test_several_settings_are_faint_points_of_one_method():

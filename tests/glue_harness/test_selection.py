@@ -139,6 +139,7 @@ def test_rows_and_tasks_keep_the_grids_order(evaluate):
     assert shown == [("lora_r16", "stsb"), ("lora_r16", "cola"), ("full", "rte")]
 
 
-def test_a_whole_cell_has_an_interval_over_its_seeds(evaluate):
+def test_a_whole_cell_has_bounds_over_its_seeds(evaluate):
     _, summary = evaluate([*runs_of((0.9,), (0.7,)), *runs_of((0.9,), None, method="full")], BEST)
-    assert [(row["low"], row["high"]) for row in list_rows(summary)] == [(0.7, 0.9), (None, None)]
+    bounds = [tuple(row[name] for name in ("low", "high", "bounds")) for row in list_rows(summary)]
+    assert bounds == [(0.7, 0.9, "range of seeds"), (None, None, None)]

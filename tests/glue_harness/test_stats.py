@@ -1,11 +1,8 @@
-import itertools
-import math
 import statistics
-import time
 
 import numpy as np
 import pytest
-from scipy.stats import binom, bootstrap, permutation_test, tstd, ttest_1samp
+from scipy.stats import binom, permutation_test, sem, t, tstd, ttest_1samp
 
 from glue_harness import stats
 
@@ -44,55 +41,47 @@ def test_order_does_not_move_a_bit():
     assert stats.spread(SCORES) == stats.spread(SCORES[::-1])
 
 
-def enumerate_resamples(scores, statistic):
-    """Every resample with replacement, longhand: n^n of them, in ascending order of their statistic."""
-    return sorted(statistic(pick) for pick in itertools.product(scores, repeat=len(scores)))
-
-
 @pytest.mark.parametrize("name", ["median", "mean"])
-@pytest.mark.parametrize("size", [2, 3, 4, 5])
-def test_intervals_over_few_seeds_are_exact(name, size):
-    scores, level = [0.7, 0.91, 0.9, 0.4, 0.83][:size], 0.8
-    values = enumerate_resamples(scores, getattr(stats, name))
-    tail = (1 - level) / 2 * len(values)
-    expected = (values[math.ceil(tail) - 1], values[math.ceil(len(values) - tail) - 1])
-    (found,) = stats.bootstrap_seeds([scores], name, level=level)
-    assert found == pytest.approx(expected, abs=1e-15)
+def test_few_seeds_have_their_range_and_it_is_called_so(name):
+    for size in (2, 3, 4, 5):
+        scores = [0.7, 0.91, 0.9, 0.4, 0.83][:size]
+        assert stats.bound_seeds(scores, name) == (min(scores), max(scores), "range of seeds")
+    assert stats.bound_seeds([0.5], name) is stats.bound_seeds([], name) is None
 
 
-def test_five_seeds_bound_a_median_by_their_range():
-    """P(the median of a resample is the lowest of five) = P(Binomial(5, 1/5) >= 3) = 0.058, above 2.5 %."""
-    assert binom.sf(2, 5, 0.2) > 0.025
-    assert stats.bootstrap_seeds([SCORES], "median") == [(min(SCORES), max(SCORES))]
-    assert stats.bootstrap_seeds([SCORES * 3], "median") != [(min(SCORES), max(SCORES))]
+def test_six_seeds_are_the_fewest_whose_range_covers_their_median_at_95_percent():
+    """All n lie on one side of it with probability 2 * 2^-n: 6.25 % of five, 3.1 % of six."""
+    assert stats.count_needed_seeds() == 6
+    bounds = stats.bound_seeds([0.3, 0.1, 0.2, 0.6, 0.5, 0.4], "median")
+    assert bounds == (0.1, 0.6, "95 % interval")
 
 
-@pytest.mark.parametrize("name", ["median", "mean"])
-def test_intervals_over_many_seeds_agree_with_scipy(name):
-    scores = np.random.default_rng(3).normal(0.8, 0.02, 25).tolist()
-    ((low, high),) = stats.bootstrap_seeds([scores], name)
-    theirs = bootstrap(
-        (scores,), getattr(np, name), method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1.5e-3)
+@pytest.mark.parametrize(("size", "k"), [(6, 1), (8, 1), (9, 2), (12, 3), (20, 6), (25, 8)])
+def test_a_median_is_bounded_by_the_order_statistics_of_the_tables(size, k):
+    """k as in Conover, Practical Nonparametric Statistics, section 3.2: scipy's binomial quantile too."""
+    assert binom.ppf(0.025, size, 0.5) == k
+    ordered = list(range(size))
+    assert stats.bound_seeds(ordered[::-1], "median")[:2] == (k - 1, size - k)
 
 
-def test_cells_of_any_size_keep_their_order_and_a_seed_its_draws():
-    cells = [SCORES, [0.5], [], [0.4, 0.6], SCORES * 2, [0.1, 0.1, 0.1]]
-    found = stats.bootstrap_seeds(cells, "median")
-    assert found[1:4] == [None, None, (0.4, 0.6)]
-    assert found[5] == (0.1, 0.1)
-    assert found == stats.bootstrap_seeds(cells, "median")
-    assert found[4] == stats.bootstrap_seeds([SCORES[::-1] * 2], "median")[0]
+def test_a_mean_is_bounded_by_students_t():
+    scores = np.random.default_rng(3).normal(0.8, 0.02, 7).tolist()
+    low, high, kind = stats.bound_seeds(scores, "mean")
+    assert (low, high) == pytest.approx(t.interval(0.95, 6, np.mean(scores), sem(scores)), abs=1e-9)
+    assert kind == "95 % interval"
 
 
-def test_many_cells_take_a_moment():
-    rng = np.random.default_rng(0)
-    for size in (5, 10):
-        cells = rng.normal(size=(2000, size)).tolist()
-        before = time.process_time()
-        stats.bootstrap_seeds(cells, "median")
-        assert time.process_time() - before < 8
+@pytest.mark.parametrize(("name", "size"), [("median", 6), ("median", 7), ("median", 15), ("mean", 6)])
+def test_what_is_called_an_interval_covers_and_a_range_of_two_does_not(name, size):
+    """1500 samples whose median and mean are 0; three standard errors of a share of 95 % are 1.7 %."""
+
+    def cover(seeds):
+        samples = np.random.default_rng(0).normal(size=(1500, seeds)).tolist()
+        bounds = [stats.bound_seeds(sample, name) for sample in samples]
+        return np.mean([low <= 0 <= high for low, high, _ in bounds])
+
+    assert cover(size) > 0.933
+    assert cover(2) == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize(
