@@ -39,8 +39,9 @@ REPORTING = [
     "collection scoring",
     "selection",
     "comparison curves",
-    "captions verdicts",
-    "markup panels",
+    "captions verdicts figure_notes",
+    "markup looks",
+    "panels",
     "tables plots search cost_table hyperparameter_table",
     "rank_plot cost_plot",
     "rank_table ablation_table published_table claims_page page",
@@ -106,7 +107,7 @@ def test_only_who_draws_imports_matplotlib():
         for room, imports in HARNESS.items()
         if any(name.split(".")[0] == "matplotlib" for name in imports)
     }
-    assert drawing == {"panels", "plots", "rank_plot", "cost_plot"}
+    assert drawing == {"looks", "panels", "plots", "rank_plot", "cost_plot"}
     assert not any("pyplot" in name for room in drawing for name in HARNESS[room])
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pandas as pd
 
-from glue_harness import evidence, stats
+from glue_harness import evidence
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.selection import SERIES_KEY, Selection, split_rows
@@ -59,10 +59,10 @@ def _add_settings(name: str, row: Row) -> str:
     return f"{name}, {settings.replace(' ', ', ')}" if settings else name
 
 
-def name_series(rows: list[Row]) -> str:
+def name_series(rows: list[Row], with_ranks: bool = True) -> str:
     """Return the name of one method's rows, such as `LoRA (r=8, 16)` or `LoRA (r=8), 50 settings`."""
     name = _name_alone(rows[0])
-    ranks = sorted({row["rank"] for row in rows if row["rank"] is not None})
+    ranks = sorted({row["rank"] for row in rows if row["rank"] is not None and with_ranks})
     shown = f"{name} (r={', '.join(map(str, ranks))})" if ranks else name
     settings = len({row["settings"] for row in rows})
     return _add_settings(shown, rows[0]) if settings == 1 else f"{shown}, {settings} settings"
@@ -149,82 +149,6 @@ def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
         f"seeds{spread}; it need not be the difference of the cells above.",
         "Pairs ahead: on how many seeds the first method is higher, of those on which both have a score.",
     ]
-
-
-def explain_points(selection: Selection) -> str:
-    """Return the note under scores by parameters."""
-    return (
-        f"{_explain_marks(selection)}. A line joins a method's ranks. Methods whose points would cover each "
-        f"other stand side by side.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
-    )
-
-
-def explain_ranks(selection: Selection) -> str:
-    """Return the note under scores by rank."""
-    summary = selection.summary
-    return f"{_explain_marks(selection)}.{_explain_settings(summary)} {_count_cells(summary)}"
-
-
-def explain_costs(selection: Selection) -> str:
-    """Return the note under scores by training time."""
-    summary = selection.summary
-    return (
-        f"{_explain_marks(selection, averaged=False)}. It stands at the median training time of its runs, by "
-        "the clock, whatever else the machine did meanwhile; the table of costs names the machines."
-        f"{_explain_settings(summary)} {_count_cells(summary)}"
-    )
-
-
-def _explain_marks(selection: Selection, averaged: bool = True) -> str:
-    protocol, seeds = selection.protocol, _range_seeds(selection.summary)
-    return (
-        f"Protocol {protocol.name}: {protocol.description.rstrip('.')}. A point is the {protocol.statistic} "
-        f"over {seeds}{_explain_bars(selection, averaged)}"
-    )
-
-
-def _explain_bars(selection: Selection, averaged: bool) -> str:
-    """Say what the bars are: of few seeds no confidence interval. `averaged`: averages are drawn too."""
-    kinds, needed = set(selection.summary["bounds"].dropna()), stats.count_needed_seeds()
-    if not kinds:
-        return ""
-    how = {"median": "by order statistics", "mean": "Student's t"}[selection.protocol.statistic]
-    interval = f"95 % confidence interval over seeds ({how})"
-    if kinds == {stats.INTERVAL}:
-        bars = f"bars are its {interval}"
-    elif kinds == {stats.RANGE}:
-        bars = f"bars are the range of the seeds, no confidence interval, which takes {needed} of them"
-    else:
-        bars = f"bars are its {interval}, of fewer than {needed} seeds no more than their range"
-    return f"; {bars}" + "; averages have none" * (averaged and selection.summary["task"].nunique() > 1)
-
-
-def explain_curves(selection: Selection) -> str:
-    """Return the note under learning curves."""
-    statistic, seeds = selection.protocol.statistic, _range_seeds(selection.summary)
-    bands = ", the band their range" if any(selection.summary["seeds"] > 1) else ""
-    return (
-        f"Score on dev after each epoch: a line is the {statistic} over {seeds}{bands}. Of a method's "
-        "several ranks the middle one is shown. Where a run is degenerate or has diverged, it counts as the "
-        f"majority class.{_explain_settings(selection.summary)} {_count_cells(selection.summary)}"
-    )
-
-
-def _range_seeds(summary: pd.DataFrame) -> str:
-    low, high = min(summary["seeds"]), max(summary["seeds"])
-    return f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
-
-
-def _explain_settings(summary: pd.DataFrame) -> str:
-    several = summary.groupby(["model", "label"])["settings"].nunique() > 1
-    return " A method's several settings are drawn faintly, without their spread." if any(several) else ""
-
-
-def _count_cells(summary: pd.DataFrame) -> str:
-    whole = sum(summary["statistic"].notna())
-    if whole == len(summary):
-        return f"All {whole} cells have all their runs."
-    return f"{whole} of {len(summary)} cells have all their runs; the others are left out."
 
 
 def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:

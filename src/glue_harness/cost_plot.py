@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from glue_harness import evidence, stats
-from glue_harness.captions import explain_costs, name_row
 from glue_harness.evidence import Row
-from glue_harness.panels import find_looks, finish_panel, lay_out, make_handle, use_style
-from glue_harness.plots import draw_points, list_repeated
+from glue_harness.figure_notes import explain_costs
+from glue_harness.looks import Looks
+from glue_harness.panels import cut_panel, finish_panel, lay_out, split_far, use_style
+from glue_harness.plots import draw_points
 from glue_harness.records import Status
 from glue_harness.selection import ROW_KEY, Selection, split_rows
 
@@ -25,19 +26,16 @@ def draw_costs(selection: Selection, title: str) -> Figure:
     """
     points = _list_timed(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = find_looks(selection.summary["method"])
-    drawn = [row for row in points if row["seconds"] is not None]
-    handles = [
-        make_handle(name_row(rows[0] | {"settings": None}), looks[rows[0]["method"]])
-        for rows in split_rows(drawn, ["method", "label"])
-    ]
-    figure, axes = lay_out(panels, title, explain_costs(selection), handles)
-    for axis, panel in zip(axes, panels, strict=True):
-        several = list_repeated(panel)
-        known = [row for row in panel if row["seconds"] is not None]
+    looks = Looks(selection.summary)
+    timed = [[row for row in panel if row["seconds"] is not None] for panel in panels]
+    handles = looks.list_handles([row for known in timed for row in known])
+    note = explain_costs(selection, any(split_far(known)[0] for known in timed))
+    figure, axes = lay_out(panels, title, note, handles)
+    for axis, known in zip(axes, timed, strict=True):
         for row in known:
-            draw_points(axis, [row["seconds"]], [row], looks[row["method"]], row["method"] in several)
+            draw_points(axis, [row["seconds"]], [row], looks.find(row))
         finish_panel(axis, not known, "training, s")
+        cut_panel(axis, known)
         seconds = [row["seconds"] for row in known] or [1.0]
         axis.set_xscale("log")
         axis.set_xlim(min(seconds) / MARGIN, max(seconds) * MARGIN)

@@ -1,6 +1,6 @@
-"""A figure of panels before anything is drawn: looks, layout, legend, note, and a figure's bytes.
+"""A figure of panels: layout, legend, note, what a panel reaches over, and a figure's bytes.
 
-Only here and in `plots` matplotlib is imported, and never pyplot: figures need no display and leave no state.
+No figure needs pyplot, which needs a display and leaves state.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import itertools
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -20,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from glue_harness.captions import name_metric, name_task
+from glue_harness.captions import name_metric, name_row, name_task
 from glue_harness.evidence import Row
+from glue_harness.percent import show_percent
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 160, "metadata": {"Software": None}},
@@ -55,39 +55,11 @@ LINE_HEIGHT, CHARACTER = 1.5, 0.55  # height of a line and mean width of a chara
 LEAST_SPAN = 1.0
 """Percent that a panel spans at least: a difference that no table shows does not fill it."""
 
+FAR = 3.0
+"""What lies so far below is left outside of a panel: with it the axis were this many times as long."""
 
-class Look(NamedTuple):
-    """How a method is drawn: a colour of Okabe and Ito's, and a marker that tells it apart in grey too."""
-
-    colour: str
-    marker: str
-
-
-LOOKS = {
-    "full": Look("#000000", "s"),
-    "lora": Look("#0072B2", "o"),
-    "lora_qv": Look("#56B4E9", "v"),
-    "dora": Look("#009E73", "^"),
-    "edora": Look("#D55E00", "D"),
-    "lora_xs": Look("#E69F00", "P"),
-    "edora_random": Look("#CC79A7", "X"),
-    "head_only": Look("#777777", "|"),
-    "magnitude_only": Look("#777777", "*"),
-}
-OTHER_LOOKS = [Look("#444444", marker) for marker in "h<>pd1234"]
-
-
-def find_looks(methods: Iterable[str]) -> dict[str, Look]:
-    """Return a look for each method: its own of LOOKS, or the next of OTHER_LOOKS."""
-    others = itertools.cycle(OTHER_LOOKS)
-    return {method: LOOKS.get(method) or next(others) for method in dict.fromkeys(methods)}
-
-
-def make_handle(label: str, look: Look, is_line: bool = False) -> Line2D:
-    """Return a legend's entry; `is_line`: for a dashed line across the panel."""
-    if is_line:
-        return Line2D([], [], color=look.colour, linestyle="--", label=label)
-    return Line2D([], [], color=look.colour, marker=look.marker, label=label)
+LINE_SHARE, MOST_NAMES = 0.1, 3
+"""How much of a panel's height a line of text takes, and how many lines at most name what is outside."""
 
 
 def lay_out(
@@ -158,6 +130,44 @@ def finish_panel(axis: Axes, is_empty: bool, quantity: str) -> None:
         axis.text(0.5, 0.5, "no complete cell", transform=axis.transAxes, ha="center", color="0.4")
     elif high - low < LEAST_SPAN:
         axis.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
+
+
+def split_far(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the fewest rows so far below the others that the axis were FAR times as long, and the others.
+
+    They are less than half of the rows; the axis would reach over the bars of all.
+    """
+    ordered = sorted(rows, key=lambda row: row["statistic"])
+    top = max((_find_end(row, "high") for row in rows), default=0.0)
+    lowest = min((_find_end(row, "low") for row in rows), default=0.0)
+    for number in range(1, (len(rows) + 1) // 2):
+        length = max(top - min(_find_end(row, "low") for row in ordered[number:]), LEAST_SPAN / 100)
+        if top - lowest >= FAR * length:
+            return ordered[:number], ordered[number:]
+    return [], rows
+
+
+def _find_end(row: Row, end: str) -> float:
+    """Return where a cell's bar ends; where it has none, its statistic."""
+    found: float = row["statistic"] if row.get(end) is None else row[end]
+    return found
+
+
+def cut_panel(axis: Axes, rows: list[Row]) -> None:
+    """Leave outside of a panel what `split_far` finds, and name it at the panel's foot."""
+    outside, kept = split_far(rows)
+    if not outside:
+        return
+    low, high = (
+        100 * choose(_find_end(row, end) for row in kept) for choose, end in ((min, "low"), (max, "high"))
+    )
+    margin = max(0.08 * (high - low), (LEAST_SPAN - (high - low)) / 2)
+    names = [f"↓ {name_row(row)}: {show_percent(row['statistic'])}" for row in outside]
+    if len(names) > MOST_NAMES:
+        names = [f"↓ {len(names)} cells, {show_percent(outside[0]['statistic'])} at the lowest"]
+    foot = (high - low + 2 * margin) * len(names) * LINE_SHARE / (1 - len(names) * LINE_SHARE)
+    axis.set_ylim(low - margin - foot, high + margin)
+    axis.text(0.03, 0.03, "\n".join(names), transform=axis.transAxes, fontsize=NOTE_SIZE, va="bottom")
 
 
 @use_style()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,19 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from glue_harness import evidence, stats
-from glue_harness.captions import explain_curves, explain_points, name_series
 from glue_harness.evidence import Row
-from glue_harness.panels import Look, find_looks, finish_panel, lay_out, make_handle, use_style
+from glue_harness.figure_notes import explain_curves, explain_points
+from glue_harness.looks import Look, Looks
+from glue_harness.panels import cut_panel, finish_panel, lay_out, split_far, use_style
 from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 
-FAINT = 0.35
-"""Opacity where a method has several settings: they share its look, without bars and bands."""
-
 APART = 0.025
-"""How far apart two methods' points stand at least, as a share of the axis' length."""
+"""How far apart two looks' points stand at least, as a share of the axis' length."""
 
-Spot = tuple[str, str]
-"""What has a place of its own along an axis: a method and its label, which names the rank."""
+BAND = 0.13
+"""Opacity of what reaches over the seeds beside a line."""
+
+Spot = tuple[Hashable, str]
+"""What has a place of its own along an axis: a method's look, and the label, which names the rank."""
 
 
 @use_style()
@@ -36,27 +37,32 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = find_looks(selection.summary["method"])
-    drawn = [row for row in points if row["statistic"] is not None]
-    handles = [
-        make_handle(name_series(rows), looks[rows[0]["method"]], rows[0]["adapter_parameters"] == 0)
-        for rows in split_rows(drawn, ["method"])
-    ]
+    looks = Looks(selection.summary)
+    handles = looks.list_handles(keep_known(points), crossing=True)
     places = {
-        rows[0]["model"]: place_apart({_spot(row): row["adapter_parameters"] for row in rows})
+        rows[0]["model"]: place_apart({_spot(row, looks): row["adapter_parameters"] for row in rows})
         for rows in split_rows(points, ["model"])
     }
     everywhere = [place for of_model in places.values() for place in of_model.values()]
-    figure, axes = lay_out(panels, title, explain_points(selection), handles)
+    figure, axes = lay_out(panels, title, explain_points(selection, is_cut(panels)), handles)
     for axis, panel in zip(axes, panels, strict=True):
-        several = list_repeated(panel)
-        known = [row for row in panel if row["statistic"] is not None]
+        known = keep_known(panel)
         for rows in split_rows(known, SERIES_KEY):
-            method = rows[0]["method"]
-            _draw_series(axis, rows, places[rows[0]["model"]], looks[method], method in several)
+            _draw_series(axis, rows, places[rows[0]["model"]], looks)
         finish_panel(axis, not known, "adapter parameters")
+        cut_panel(axis, known)
         _scale_to_parameters(axis, everywhere)
     return figure
+
+
+def keep_known(rows: list[Row]) -> list[Row]:
+    """Return the rows that have a statistic."""
+    return [row for row in rows if row["statistic"] is not None]
+
+
+def is_cut(panels: list[list[Row]]) -> bool:
+    """Say whether one of the panels leaves something outside."""
+    return any(split_far(keep_known(panel))[0] for panel in panels)
 
 
 def list_points(selection: Selection) -> list[Row]:
@@ -66,28 +72,22 @@ def list_points(selection: Selection) -> list[Row]:
         averages = evidence.list_rows(selection.averages)
         points += [{"task": None, "statistic": row["average"]} | row for row in averages]
     known = [row for row in points if row.get("adapter_parameters") is not None]
-    counts = {_row_key(row): row["adapter_parameters"] for row in known}
-    return [row | {"adapter_parameters": counts.get(_row_key(row))} for row in points]
+    counts = {_key(row, ROW_KEY): row["adapter_parameters"] for row in known}
+    return [row | {"adapter_parameters": counts.get(_key(row, ROW_KEY))} for row in points]
 
 
-def _row_key(row: Row) -> tuple:
-    return tuple(row[name] for name in ROW_KEY)
+def _key(row: Row, names: list[str]) -> tuple:
+    return tuple(row[name] for name in names)
 
 
-def _spot(row: Row) -> Spot:
-    return row["method"], row["label"]
-
-
-def list_repeated(panel: list[Row]) -> set[str]:
-    """Return the methods of which a panel has several settings."""
-    methods = [rows[0]["method"] for rows in split_rows(panel, SERIES_KEY)]
-    return {method for method in methods if methods.count(method) > 1}
+def _spot(row: Row, looks: Looks) -> Spot:
+    return (row["method"], looks.find(row)), row["label"]
 
 
 def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
     """Return where counts above 0 stand on a log axis: at their place, or beside it where it is taken.
 
-    Neighbours of different methods are APART of the axis' length away at least, and all are moved as little
+    Neighbours of different looks are APART of the axis' length away at least, and all are moved as little
     as that allows: least squares on the logarithm, by pooling those that would come too close.
     """
     logs = {spot: math.log10(count) for spot, count in counts.items() if count}
@@ -105,32 +105,38 @@ def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
     return {spot: 10 ** (place + shift) for spot, place, shift in zip(order, pooled, shifts, strict=False)}
 
 
-def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], look: Look, faint: bool) -> None:
-    """Draw one method's cells of a panel, joined in order of their ranks."""
+def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], looks: Looks) -> None:
+    """Draw one series of a panel, joined in order of its ranks; without parameters, across it."""
+    look = looks.find(rows[0])
     if rows[0]["adapter_parameters"] == 0:
-        axis.axhline(100 * rows[0]["statistic"], color=look.colour, linestyle="--", zorder=1)
+        _draw_across(axis, rows[0], look)
         return
     rows = sorted(rows, key=lambda row: row["rank"] or 0)
-    draw_points(axis, [places[_spot(row)] for row in rows], rows, look, faint)
+    draw_points(axis, [places[_spot(row, looks)] for row in rows], rows, look)
 
 
-def draw_points(axis: Axes, places: list[float], rows: list[Row], look: Look, faint: bool) -> None:
-    """Draw cells at their places along a panel, joined, with their intervals over seeds."""
+def _draw_across(axis: Axes, row: Row, look: Look) -> None:
+    axis.axhline(100 * row["statistic"], zorder=1, **look.style_crossing())
+    if row.get("low") is not None and not look.is_faint:
+        ends = (100 * row["low"], 100 * row["high"])
+        axis.axhspan(*ends, color=look.colour, alpha=BAND, linewidth=0, zorder=0)
+
+
+def draw_points(axis: Axes, places: list[float], rows: list[Row], look: Look) -> None:
+    """Draw cells at their places along a panel, joined, with their bars over seeds unless they are faint."""
     reach = [[100 * _reach(row, end) for row in rows] for end in ("low", "high")]  # (2, cells)
     axis.errorbar(
         places,
         [100 * row["statistic"] for row in rows],
-        yerr=None if faint else reach,
-        color=look.colour,
-        marker=look.marker,
-        alpha=FAINT if faint else 1,
+        yerr=None if look.is_faint else reach,
         linewidth=0.8,
         capsize=1.5,
+        **look.style_line(),
     )
 
 
 def _reach(row: Row, end: str) -> float:
-    """Return how far an interval's end is from the statistic; 0 where there is no interval."""
+    """Return how far a bar's end is from the statistic; 0 where there is no bar."""
     return 0.0 if row.get(end) is None else abs(row[end] - row["statistic"])
 
 
@@ -159,19 +165,22 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
     """Draw `curves.trace_cells` by epoch, a panel for each model and task of `selection`.
 
     A line is the statistic over seeds, its band reaches from the lowest to the highest seed. Cells without a
-    statistic are left out, and counted in the note below.
+    statistic are left out, and counted in the note below; a line outside of its panel is named with its
+    highest score.
     """
-    panels = split_rows(evidence.list_rows(selection.summary), ["model", "task"])
-    looks = find_looks(selection.summary["method"])
-    drawn = split_rows(evidence.list_rows(curves), ["method"])
-    handles = [make_handle(name_series(rows), looks[rows[0]["method"]]) for rows in drawn]
-    figure, axes = lay_out(panels, title, explain_curves(selection), handles)
-    for axis, panel in zip(axes, panels, strict=True):
-        of_panel = curves["model"].eq(panel[0]["model"]) & curves["task"].eq(panel[0]["task"])
-        rows, several = evidence.list_rows(curves[of_panel]), list_repeated(panel)
+    place = ["model", "task"]
+    panels = split_rows(evidence.list_rows(selection.summary), place)
+    looks, rows = Looks(selection.summary), evidence.list_rows(curves)
+    handles = looks.list_handles(rows)
+    traced = {_key(of_panel[0], place): of_panel for of_panel in split_rows(rows, place)}
+    drawn = [traced.get(_key(panel[0], place), []) for panel in panels]
+    spans = [[_span_curve(row) for row in rows] for rows in drawn]
+    figure, axes = lay_out(panels, title, explain_curves(selection, is_cut(spans)), handles)
+    for axis, rows, of_rows in zip(axes, drawn, spans, strict=True):
         for row in rows:
-            _draw_curve(axis, row, looks[row["method"]], row["method"] in several)
+            _draw_curve(axis, row, looks.find(row))
         finish_panel(axis, not rows, "epoch")
+        cut_panel(axis, of_rows)
         last = max((len(row["statistic"]) for row in rows), default=1)
         margin = max(0.5, 0.03 * last)
         axis.set_xlim(1 - min(margin, 0.9), last + margin)  # no epoch 0
@@ -179,11 +188,16 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
     return figure
 
 
-def _draw_curve(axis: Axes, row: Row, look: Look, faint: bool) -> None:
+def _span_curve(row: Row) -> Row:
+    """Return a curve as a cell: its highest statistic, and the ends of its band over all epochs."""
+    ends = {"low": min(row["low"]), "high": max(row["high"])}
+    return row | {"statistic": max(row["statistic"])} | ends
+
+
+def _draw_curve(axis: Axes, row: Row, look: Look) -> None:
     line, low, high = ([100 * score for score in row[name]] for name in ("statistic", "low", "high"))
     epochs = range(1, len(line) + 1)
     every = math.ceil(len(line) / 10)
-    alpha = FAINT if faint else 1
-    axis.plot(epochs, line, color=look.colour, marker=look.marker, markevery=every, alpha=alpha)
-    if not faint:
-        axis.fill_between(epochs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    axis.plot(epochs, line, markevery=every, **look.style_line())
+    if not look.is_faint:
+        axis.fill_between(epochs, low, high, color=look.colour, alpha=BAND, linewidth=0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from glue_harness.captions import explain_ranks, name_method
-from glue_harness.panels import find_looks, finish_panel, lay_out, make_handle, use_style
-from glue_harness.plots import draw_points, list_points, list_repeated
+from glue_harness.figure_notes import explain_ranks
+from glue_harness.looks import Looks
+from glue_harness.panels import cut_panel, finish_panel, lay_out, use_style
+from glue_harness.plots import draw_points, is_cut, keep_known, list_points
 from glue_harness.selection import SERIES_KEY, Selection, split_rows
 
 
@@ -19,21 +20,16 @@ def draw_ranks(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = find_looks(selection.summary["method"])
+    looks = Looks(selection.summary)
     ranks = sorted({row["rank"] for row in points})
-    drawn = [row for row in points if row["statistic"] is not None]
-    handles = [
-        make_handle(name_method(rows[0] | {"settings": None}), looks[rows[0]["method"]])
-        for rows in split_rows(drawn, ["method"])
-    ]
-    figure, axes = lay_out(panels, title, explain_ranks(selection), handles)
+    handles = looks.list_handles(keep_known(points), with_ranks=False)
+    figure, axes = lay_out(panels, title, explain_ranks(selection, is_cut(panels)), handles)
     for axis, panel in zip(axes, panels, strict=True):
-        several = list_repeated(panel)
-        known = sorted((row for row in panel if row["statistic"] is not None), key=lambda row: row["rank"])
+        known = sorted(keep_known(panel), key=lambda row: row["rank"])
         for rows in split_rows(known, SERIES_KEY):
-            method = rows[0]["method"]
-            draw_points(axis, [row["rank"] for row in rows], rows, looks[method], method in several)
+            draw_points(axis, [row["rank"] for row in rows], rows, looks.find(rows[0]))
         finish_panel(axis, not known, "rank")
+        cut_panel(axis, known)
         axis.set_xscale("log", base=2)
         axis.set_xlim(ranks[0] / 1.3, ranks[-1] * 1.3)
         axis.xaxis.set_major_locator(FixedLocator(ranks))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from matplotlib import rcParams
 
-from glue_harness.panels import LOOKS, encode, find_looks, lay_out, make_handle, use_style
+from glue_harness.looks import LOOKS, make_handle
+from glue_harness.panels import encode, lay_out, split_far, use_style
 
 HANDLES = [make_handle(name, LOOKS["lora"]) for name in ("LoRA", "EDoRA, random bases (r=16)", "DoRA")]
 
@@ -34,12 +35,25 @@ def test_a_models_panels_begin_a_row_in_whatever_order_they_come():
     assert {place[0] for title, place in places.items() if title.startswith("tiny")} == {0}
 
 
-def test_methods_look_different_and_others_too():
-    looks = find_looks([*LOOKS, "own", "other"])
-    assert len({look.marker for look in looks.values()}) == len(looks)
-    assert find_looks(["edora", "own"])["edora"] == LOOKS["edora"]
-    many = find_looks(f"method{n}" for n in range(30))
-    assert len(many) == 30
+def make_cells(*values):
+    """Return a cell for each (low, statistic, high)."""
+    return [dict(zip(("low", "statistic", "high"), of_cell, strict=True)) for of_cell in values]
+
+
+def test_what_lies_far_below_is_the_fewest_that_squeeze_the_others():
+    near = [(0.83, 0.84, 0.85), (0.84, 0.84, 0.86), (0.85, 0.86, 0.86)]
+    for far, outside in (
+        ([(0.3, 0.4, 0.5)], [0.4]),
+        ([(0.3, 0.4, 0.5), (0.39, 0.4, 0.41)], [0.4, 0.4]),
+        ([(0.80, 0.80, 0.80)], []),  # 6 points beside 3
+        ([(0.3, 0.4, 0.5)] * 3, []),  # as many as the others
+        ([(0.3, 0.84, 0.85), (0.3, 0.4, 0.5)], []),  # the axis reaches down to a bar's end
+        ([(None, 0.4, None)], [0.4]),
+    ):
+        found = split_far(make_cells(*near, *far))
+        assert [row["statistic"] for row in found[0]] == outside
+        assert len(found[0]) + len(found[1]) == len(near) + len(far)
+    assert split_far([]) == ([], [])
 
 
 def list_boxes(figure):
@@ -73,7 +87,8 @@ def test_a_users_settings_stay_as_they_were():
 
 SCRIPT = """
 import hashlib
-from glue_harness.panels import encode, lay_out, make_handle, LOOKS, use_style
+from glue_harness.looks import LOOKS, make_handle
+from glue_harness.panels import encode, lay_out, use_style
 with use_style():
     figure, (axis,) = lay_out([[{"model": "m", "task": "cola", "headline": "f1"}]], "T ± †", "N", [make_handle("E", LOOKS["edora"])])
     axis.plot([1, 2], [3, 4], marker="D")

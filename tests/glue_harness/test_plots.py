@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from glue_harness.panels import LOOKS, encode
+from glue_harness.looks import LOOKS
+from glue_harness.panels import encode
 from glue_harness.plots import APART, draw_curves, draw_scores, format_count, place_apart
 
 from .scored_runs import make_runs, make_selection
@@ -93,7 +94,8 @@ def test_bars_are_called_what_they_are(numbers, said):
 
 def test_a_method_without_parameters_is_a_line_across(rows):
     figure = draw_scores(make_selection(rows), "Title")
-    (line,) = [line for line in panels_of(figure)["RTE (accuracy)"].lines if line.get_linestyle() == "--"]
+    axis = panels_of(figure)["RTE (accuracy)"]
+    (line,) = [line for line in axis.lines if line.get_linestyle() == "--"]
     assert list(line.get_ydata()) == [60.0, 60.0]
     assert line.get_color() == LOOKS["head_only"].colour
     assert legend_of(figure) == ["Full fine-tuning", "EDoRA (r=4, 16)", "Head only"]
@@ -129,18 +131,54 @@ def test_one_seed_has_no_bars():
     assert "bars" not in note_of(figure)
 
 
-def test_several_settings_are_faint_points_of_one_method():
-    rows = [
+def make_settings(number):
+    return [
         row
-        for rate, score in (("0.1", 0.6), ("0.2", 0.7))
-        for row in make_runs("rte", "edora", [score, score + 0.1], settings=f"trainer.learning_rate={rate}")
+        for n in range(number)
+        for row in make_runs("rte", "edora", [0.6 + n / 100, 0.7], settings=f"trainer.epochs={n}")
     ]
-    figure = draw_scores(make_selection(rows), "Title")
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_few_settings_have_a_look_a_place_and_bars_each(number):
+    figure = draw_scores(make_selection(make_settings(number)), "Title")
     (axis,) = figure.axes
-    assert [container[0].get_alpha() < 1 for container in axis.containers] == [True, True]
-    assert [container[2] for container in axis.containers] == [(), ()]
-    assert legend_of(figure) == ["EDoRA (r=16), 2 settings"]
-    assert "A method's several settings are drawn faintly, without their spread." in note_of(figure)
+    lines = [container[0] for container in axis.containers]
+    assert len({(line.get_fillstyle(), line.get_markerfacecolor()) for line in lines}) == number
+    assert len({line.get_xdata()[0] for line in lines}) == number
+    assert {(line.get_color(), line.get_marker(), line.get_alpha()) for line in lines} == {
+        (*LOOKS["edora"][:2], 1)
+    }
+    assert all(len(container[2]) == 1 for container in axis.containers)
+    assert legend_of(figure) == [f"EDoRA (r=16), epochs={n}" for n in range(number)]
+    assert "faint" not in note_of(figure)
+
+
+def test_many_settings_are_faint_points_of_one_method():
+    figure = draw_scores(make_selection(make_settings(5)), "Title")
+    (axis,) = figure.axes
+    assert [container[0].get_alpha() < 1 for container in axis.containers] == [True] * 5
+    assert [container[2] for container in axis.containers] == [()] * 5
+    assert legend_of(figure) == ["EDoRA (r=16), 5 settings"]
+    assert "More than 4 settings of a method are faint, without their spread." in note_of(figure)
+    assert "bars" not in note_of(figure)
+
+
+@pytest.mark.parametrize("scores", [[0.4, 0.42], [0.4, None]])
+def test_what_lies_far_below_is_named_and_squeezes_no_panel(scores):
+    near = [
+        row
+        for method, score in (("full", 0.85), ("lora", 0.84), ("edora", 0.83))
+        for row in make_runs("rte", method, [score, score + 0.01])
+    ]
+    figure = draw_scores(make_selection([*near, *make_runs("rte", "head_only", scores, rank=None)]), "Title")
+    (axis,) = figure.axes
+    low, high = axis.get_ylim()
+    assert 80 < low < 83
+    assert 86 < high < 87
+    is_cut = None not in scores
+    assert [text.get_text() for text in axis.texts] == ["↓ Head only: 41.0"] * is_cut
+    assert ("↓ names what lies so far below" in note_of(figure)) == is_cut
 
 
 @pytest.mark.parametrize("scores", [[None, None], [0.0, 0.0], [1.0, 1.0], [-0.3, 0.2]])
@@ -235,7 +273,7 @@ def test_lines_run_over_epochs_with_the_range_of_seeds(curves):
     axis = panels_of(figure)["RTE (accuracy)"]
     edora, lora = axis.lines
     assert (list(edora.get_xdata()), list(edora.get_ydata())) == ([1, 2], [50.0, 70.0])
-    assert (edora.get_color(), edora.get_marker()) == LOOKS["edora"]
+    assert (edora.get_color(), edora.get_marker()) == LOOKS["edora"][:2]
     assert (list(lora.get_xdata()), list(lora.get_ydata())) == ([1], [60.0])
     band = axis.collections[0].get_paths()[0].get_extents()
     assert (band.x0, band.x1, band.y0, band.y1) == pytest.approx((1, 2, 40.0, 90.0))
