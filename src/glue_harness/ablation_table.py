@@ -7,7 +7,17 @@ from dataclasses import replace
 import pandas as pd
 
 from glue_harness import evidence
-from glue_harness.captions import count_seeds, describe_runs, explain_cells, explain_pairs
+from glue_harness.captions import (
+    AVERAGE,
+    anchor_pairs,
+    count_seeds,
+    describe_runs,
+    explain_cells,
+    explain_pairs,
+    name_bare,
+    name_place,
+    name_task,
+)
 from glue_harness.comparison import PAIR_KEY
 from glue_harness.evidence import Row
 from glue_harness.markup import Entry, Table, mark_places
@@ -49,10 +59,11 @@ def build_ablation_table(selection: Selection, compared: pd.DataFrame, title: st
 def _show_pairs(by_task: dict[str, Row], average: float | None, selection: Selection) -> list[list[Entry]]:
     """Return two rows: the difference, and in how many pairs the first method is ahead."""
     tasks, seeds = list_headlines(selection.summary), count_seeds(selection.summary)
-    differences = [_sign(show_cell(by_task.get(task), seeds)) for task in tasks]
-    ahead = [_show_ahead(by_task.get(task)) for task in tasks]
+    cells = [by_task.get(task) for task in tasks]
+    differences = [_link(_sign(show_cell(cell, seeds)), cell) for cell in cells]
+    ahead = [_link(_show_ahead(cell), cell) for cell in cells]
     if len(tasks) > 1:
-        differences.append(_sign(show_number(average)))
+        differences.append(_link(_sign(show_number(average)), next(iter(by_task.values())), AVERAGE))
         ahead.append(EMPTY)
     return [
         [Entry("Difference"), EMPTY, EMPTY, *differences],
@@ -63,6 +74,14 @@ def _show_pairs(by_task: dict[str, Row], average: float | None, selection: Selec
 def _sign(entry: Entry) -> Entry:
     """Write a number with its sign, and out of the comparison for the best."""
     return entry if entry.shown is None else replace(entry, text=f"{entry.shown:+z.1f}", shown=None)
+
+
+def _link(entry: Entry, cell: Row | None, task: str | None = None) -> Entry:
+    """Let a number lead to the pairs of runs behind it: of the cell's task, or of another."""
+    if cell is None:
+        return entry
+    shown = task or name_task(cell["task"])
+    return replace(entry, link=anchor_pairs(name_place(cell), name_bare(cell["second"]), shown))
 
 
 def _show_ahead(cell: Row | None) -> Entry:

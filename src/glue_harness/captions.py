@@ -37,19 +37,37 @@ def name_row(row: Row) -> str:
     return _add_settings(name, row)
 
 
-def anchor(row: Row) -> str:
-    """Return the name by which a page finds the runs of a table's cell."""
-    parts = (row["model"], row["task"], row["label"], row["settings"] or "")
+AVERAGE = "average"
+"""Where else a task stands: all of a row's tasks."""
+
+
+def anchor(row: Row, task: str | None = None) -> str:
+    """Return the name by which a page finds the runs of a table's cell, or of its row's AVERAGE."""
+    return _join_anchor(row["model"], task or row["task"], row["label"], row["settings"] or "")
+
+
+def anchor_pairs(place: str, against: str, task: str) -> str:
+    """Return the name by which a page finds pairs of runs, from the names that people read of all three."""
+    return _join_anchor("pairs", place, against, task)
+
+
+def _join_anchor(*parts: str) -> str:
     return re.sub(r"[^\w.=]+", "-", " ".join(parts).strip())
+
+
+def name_place(row: Row) -> str:
+    """Return what two compared methods have in common, such as `tiny, r=16`."""
+    rank = None if row["rank"] is None else f"r={row['rank']}"
+    return ", ".join(part for part in (row["model"], rank, row["settings"]) if part)
 
 
 def name_method(row: Row) -> str:
     """Return the name that all ranks of a method share, such as `LoRA, learning_rate=0.001`."""
-    return _add_settings(_name_alone(row), row)
+    return _add_settings(name_bare(row["method"]), row)
 
 
-def _name_alone(row: Row) -> str:
-    method: str = row["method"]
+def name_bare(method: str) -> str:
+    """Return a method's name alone, such as `LoRA`."""
     return METHODS.get(method, method)
 
 
@@ -61,7 +79,7 @@ def _add_settings(name: str, row: Row) -> str:
 
 def name_series(rows: list[Row], with_ranks: bool = True) -> str:
     """Return the name of one method's rows, such as `LoRA (r=8, 16)` or `LoRA (r=8), 50 settings`."""
-    name = _name_alone(rows[0])
+    name = name_bare(rows[0]["method"])
     ranks = sorted({row["rank"] for row in rows if row["rank"] is not None and with_ranks})
     shown = f"{name} (r={', '.join(map(str, ranks))})" if ranks else name
     settings = len({row["settings"] for row in rows})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue_harness.captions import METHODS, name_task
+from glue_harness.captions import AVERAGE, name_bare, name_task
 from glue_harness.config import Protocol
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
 from glue_harness.percent import show_percent
@@ -35,8 +35,8 @@ def _capitalise(text: str) -> str:
 
 def _show_test(verdict: Verdict, test: PairedTest) -> list[Entry]:
     texts = [
-        *(verdict.claim.id, verdict.on, METHODS.get(test.baseline, test.baseline)),
-        "average" if test.task is None else name_task(test.task),
+        *(verdict.claim.id, verdict.on, name_bare(test.baseline)),
+        AVERAGE if test.task is None else name_task(test.task),
         f"{test.entered}/{test.planned}",
         UNKNOWN if test.mean is None else show_percent(test.mean, digits=2, sign=True),
         *(UNKNOWN if value is None else f"{value:.3g}" for value in (test.above, test.below)),

@@ -7,8 +7,23 @@ import pandas as pd
 from glue_harness import stats
 from glue_harness.selection import Selection
 
+QUANTITIES = {
+    "scores": "adapter parameters",
+    "curves": "epoch",
+    "costs": "training time",
+    "ranks": "rank",
+}
+"""What runs along the panels of each figure, by the figure's name."""
+
 TOLD_APART = 4
 """How many settings of a method a figure tells apart; more of them share one look."""
+
+
+def describe_figure(name: str) -> str:
+    """Return what the file of a figure shows, for whoever cannot see it."""
+    quantity = next((quantity for key, quantity in QUANTITIES.items() if key in name), None)
+    along = f" by {quantity}" if quantity else ""
+    return f"Dev score{along}, a panel for each model and task; the tables hold the scores."
 
 
 def explain_points(selection: Selection, is_cut: bool) -> str:

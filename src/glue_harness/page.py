@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jinja2
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 
-from glue_harness import evidence
-from glue_harness.captions import anchor, name_commit, name_row, name_task
-from glue_harness.evidence import Row
-from glue_harness.markup import UNKNOWN, Table
-from glue_harness.percent import show_percent
-from glue_harness.selection import ROW_KEY, Selection, split_rows
-
-COLUMNS = ("seed", "status", "epoch", "score", "training", "commit", "numerics", "configuration", "started")
+from glue_harness.claims_html import render_claims
+from glue_harness.figure_notes import describe_figure
+from glue_harness.markup import Table
+from glue_harness.run_sections import list_pairs, list_runs
+from glue_harness.selection import Selection
 
 
 def build_page(
@@ -25,45 +19,22 @@ def build_page(
 ) -> str:
     """Return the page, the same bytes for the same input.
 
-    `figures`: PNG by name. `claims`: Markdown. A cell of a table of scores leads to the runs behind it.
+    `figures`: PNG by name. `claims`: Markdown. A score, an average, a difference and a test of a claim lead
+    to the runs behind them.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("glue_harness"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    pairs = list_pairs(selection)
+    anchors = {section.anchor for section in pairs}
+    anchors |= {block.anchor for section in pairs for block in section.blocks}
     return environment.get_template("page.html").render(
         title=title,
         protocol=selection.protocol,
         tables=tables,
-        figures={name: base64.b64encode(content).decode() for name, content in figures.items()},
-        claims=Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(claims)),
-        cells=_list_cells(selection),
-        columns=COLUMNS,
+        figures=[
+            (describe_figure(name), base64.b64encode(content).decode()) for name, content in figures.items()
+        ],
+        claims=render_claims(claims, anchors),
+        lists=[("pairs", "Pairs", pairs), ("runs", "Runs", list_runs(selection))],
     )
-
-
-def _list_cells(selection: Selection) -> list[dict[str, Any]]:
-    """Return the runs of each cell of the tables: those of every setting that was tried."""
-    return [
-        {
-            "anchor": anchor(runs[0]),
-            "name": f"{runs[0]['model']}, {name_task(runs[0]['task'])}: {name_row(runs[0])}",
-            "runs": [_show_run(run) for run in runs],
-        }
-        for runs in split_rows(evidence.list_rows(selection.scored), [*ROW_KEY, "task"])
-    ]
-
-
-def _show_run(run: Row) -> list[str]:
-    epochs = run["selected_epochs"]
-    known = {
-        "seed": run["seed"],
-        "status": run["status"] + ", degenerate" * bool(run["degenerate"]),
-        "epoch": None if epochs is None else ", ".join(map(str, epochs)),
-        "score": None if run["score"] is None else show_percent(run["score"], digits=2),
-        "training": None if run["train_seconds"] is None else f"{run['train_seconds']:.0f} s",
-        "commit": None if run["commit"] is None else name_commit(run),
-        "numerics": run["numerics"],
-        "configuration": run["config_hash"],
-        "started": run["started_at"],
-    }
-    return [UNKNOWN if known[name] is None else str(known[name]) for name in COLUMNS]

@@ -10,7 +10,15 @@ from dataclasses import replace
 import pandas as pd
 
 from glue_harness import evidence
-from glue_harness.captions import count_seeds, describe_runs, explain_cells, name_metric, name_row, name_task
+from glue_harness.captions import (
+    anchor,
+    count_seeds,
+    describe_runs,
+    explain_cells,
+    name_metric,
+    name_row,
+    name_task,
+)
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN, Entry, Table
 from glue_harness.percent import show_points
@@ -82,7 +90,8 @@ def _show_pair(cells: dict[str, Row], theirs: Published, tasks: list[str], seeds
         difference = find_difference(cell, theirs)
         unlike = score is not None and cell is not None and not is_alike(cell, theirs)
         text = UNKNOWN if difference is None else show_points(difference, sign=True)
-        differences.append(NOT_PLANNED if cell is None else Entry(text, marks=OTHER_START * unlike))
+        marks = OTHER_START * unlike
+        differences.append(NOT_PLANNED if cell is None else Entry(text, marks=marks, link=anchor(cell)))
     return [ours, shown, differences]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from glue_harness import evidence
 from glue_harness.captions import (
+    AVERAGE,
+    anchor,
     count_seeds,
     describe_runs,
     explain_cells,
@@ -65,6 +69,12 @@ def _show_series(cells: list[Row], selection: Selection) -> dict[str, list[Entry
         blocks[block] = [show_cell(by_place.get((task, rank)), seeds) for rank in ranks]
     if len(headlines) > 1:
         averages = index_averages(selection.averages, ROW_KEY)
-        rows = [tuple(of_rank[0][name] for name in ROW_KEY) if of_rank else None for of_rank in at_rank]
-        blocks["Average"] = [show_number(averages[row]) if row else NOT_PLANNED for row in rows]
+        blocks["Average"] = [_show_average(of_rank, averages) for of_rank in at_rank]
     return blocks
+
+
+def _show_average(cells: list[Row], averages: dict[tuple, float | None]) -> Entry:
+    if not cells:
+        return NOT_PLANNED
+    average = averages[tuple(cells[0][name] for name in ROW_KEY)]
+    return replace(show_number(average), link=anchor(cells[0], AVERAGE))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from glue_harness import evidence
 from glue_harness.captions import (
+    AVERAGE,
     anchor,
     count_seeds,
     describe_runs,
@@ -71,7 +72,8 @@ def show_rows(selection: Selection) -> list[tuple[Row, list[Entry]]]:
         entries = [Entry(row["model"])] * several_models + [Entry(name_row(row))]
         entries += [show_count(cells, "adapter"), show_count(cells, "head")]
         entries += [show_cell(by_task.get(task), seeds) for task in tasks]
-        entries += [show_number(averages[tuple(row.values())])] * (len(tasks) > 1)
+        average = replace(show_number(averages[tuple(row.values())]), link=anchor(row, AVERAGE))
+        entries += [average] * (len(tasks) > 1)
         rows.append((row, entries))
     return rows
 

@@ -6,14 +6,20 @@ from html.parser import HTMLParser
 
 import pytest
 
+from glue_harness.ablation_table import build_ablation_table
+from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
+from glue_harness.comparison import compare_methods
 from glue_harness.markup import Entry, Table
 from glue_harness.page import build_page
 from glue_harness.records import Status
 from glue_harness.selection import select
+from glue_harness.statements import read_claims
 from glue_harness.tables import build_main_table
+from glue_harness.verdicts import judge
 
 from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
+from .scored_runs import make_runs, make_selection
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c6360000000020001"
@@ -63,7 +69,7 @@ class Outline(HTMLParser):
 def test_every_link_stays_on_the_page_and_leads_somewhere(page):
     outline = Outline(page)
     assert len(set(outline.ids)) == len(outline.ids)
-    assert len(outline.links) == 4 + 6  # the page's parts, and three methods on two tasks
+    assert len(outline.links) == 4 + 3 * (2 + 1)  # the page's parts; three rows of two tasks and an average
     assert all(link.removeprefix("#") in outline.ids for link in outline.links)
     assert all(source.startswith("data:image/png;base64,") for source in outline.sources)
     assert not re.search(r"https?://|@import|url\(", page)
@@ -71,7 +77,10 @@ def test_every_link_stays_on_the_page_and_leads_somewhere(page):
 
 def test_the_runs_behind_a_number_are_listed_with_where_they_come_from(page):
     (details,) = re.findall(r'<details id="tiny-rte-full">.*?</details>', page, re.DOTALL)
-    assert "tiny, RTE: Full fine-tuning" in details
+    assert "<summary>RTE " in details
+    (section,) = re.findall(r'<section id="tiny-average-full">.*?</section>', page, re.DOTALL)
+    assert "<h3>tiny: Full fine-tuning</h3>" in section
+    assert details in section
     rows = re.findall(r"<tr>(<td>.*?)</tr>", details)
     assert [re.findall(r"<td>(.*?)</td>", row)[:4] for row in rows] == [
         ["1", "complete", "1", "60.00"],
@@ -82,6 +91,44 @@ def test_the_runs_behind_a_number_are_listed_with_where_they_come_from(page):
         r'<details id="tiny-cola-lora_r16-trainer.learning_rate=0.0005">.*?</details>', page, re.DOTALL
     )
     assert "<td>failed</td><td>--</td>" in failed
+
+
+def test_a_figure_says_what_it_shows_to_whoever_cannot_see_it(page):
+    alts = [found["alt"] for tag, found in Outline(page).tags if tag == "img"]
+    assert alts == [
+        "A demo & its table: Dev score by adapter parameters, a panel for each model and task; the tables hold "
+        "the scores."
+    ]
+
+
+def test_every_column_of_every_table_has_a_button_to_sort_by(page):
+    assert page.count("<th ") == page.count('<button type="button">') > 20
+    assert '<th style="text-align:left" scope="col"><button type="button">Verdict</button></th>' in page
+
+
+def test_differences_and_tests_lead_to_their_pairs():
+    rows = [
+        row
+        for method, shift in (("edora", 0.01), ("edora_random", 0.0), ("lora", 0.02))
+        for task in ("rte", "cola")
+        for row in make_runs(task, method, [0.7 + shift, 0.72])
+    ]
+    selection, claims = make_selection(rows), read_claims()
+    ablation = build_ablation_table(selection, compare_methods(selection, "edora", "edora_random"), "Pairs")
+    text = write_claims(judge(claims, selection), claims, selection.protocol, "T")
+    page = build_page("T", [build_main_table(selection, "T"), ablation], {}, text, selection)
+    outline = Outline(page)
+    assert all(link.removeprefix("#") in outline.ids for link in outline.links)
+    for against in ("LoRA", "EDoRA-random-bases"):
+        for task in ("RTE", "average"):
+            assert f"#pairs-tiny-r=16-{against}-{task}" in outline.links
+    assert '<a href="#pairs-tiny-r=16-LoRA-RTE">-0.50</a>' in page
+    (details,) = re.findall(r'<details id="pairs-tiny-r=16-LoRA-RTE">.*?</details>', page, re.DOTALL)
+    assert re.findall(r"<td>(.*?)</td>", details) == [
+        *("1", "71.00", "72.00", "-1.00"),
+        *("2", "72.00", "72.00", "+0.00"),
+    ]
+    assert 'href="#tiny-rte-edora_r16"' in details
 
 
 def test_what_is_shown_is_text(page):
@@ -165,6 +212,41 @@ def test_a_column_s_head_sorts_its_table_and_no_other(browser, page, tmp_path):
     table.find_elements("tag name", "th")[0].find_element("tag name", "button").click()
     assert head.get_attribute("aria-sort") is None
     assert browser.find_element("css selector", "#tiny-rte-full table").get_attribute("innerText") == before
+
+
+@pytest.mark.slow
+def test_an_average_opens_all_runs_behind_it(browser, page, tmp_path):
+    open_page(browser, page, tmp_path)
+    browser.find_element("css selector", 'a[href="#tiny-average-full"]').click()
+    lists = browser.find_elements("css selector", "#tiny-average-full details")
+    assert [found.get_property("open") for found in lists] == [True, True]
+    assert not browser.find_element("css selector", 'details[id^="tiny-cola-lora"]').get_property("open")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("texts", "falling"),
+    [
+        (
+            ["9.5 ± 1.0", "81.3 †1", "-- (1/2)", "10.0 (n=1)"],
+            ["81.3 †1", "10.0 (n=1)", "9.5 ± 1.0", "-- (1/2)"],
+        ),
+        (["1e-05", "+0.61", "not planned", "-1.57"], ["+0.61", "1e-05", "-1.57", "not planned"]),
+        (["1,024", "9", "45 s", "10/10"], ["1,024", "45 s", "10/10", "9"]),
+        (
+            ["2026-11-01T10:00", "2026-11-03T09:00", "--", "2026-11-02T08:00"],
+            ["2026-11-03T09:00", "2026-11-02T08:00", "2026-11-01T10:00", "--"],
+        ),
+        (["7c88a72", "12e4567", "0f091eb", "4140675"], ["7c88a72", "4140675", "12e4567", "0f091eb"]),
+    ],
+)
+def test_a_column_is_sorted_by_number_only_if_all_of_it_is_numbers(browser, page, tmp_path, texts, falling):
+    table = Table("Sort", [("Value", "")], 0, [[[Entry(text)] for text in texts]], [])
+    selection = make_selection(make_runs("rte", "full", [0.5]))
+    open_page(browser, build_page("T", [table], {}, "", selection), tmp_path)
+    browser.find_element("css selector", "th button").click()
+    shown = browser.find_element("css selector", "table").find_elements("css selector", "td")
+    assert [cell.text for cell in shown] == falling
 
 
 @pytest.mark.slow
