@@ -72,9 +72,13 @@ def name_bare(method: str) -> str:
 
 
 def _add_settings(name: str, row: Row) -> str:
-    """Add the settings' values, by the last part of their names: trainer.epochs=5 is epochs=5."""
-    settings = re.sub(r"[\w.]+\.(?=\w+=)", "", row["settings"] or "")
-    return f"{name}, {settings.replace(' ', ', ')}" if settings else name
+    return f"{name}, {name_settings(row['settings'])}" if row["settings"] else name
+
+
+def name_settings(settings: str) -> str:
+    """Return settings' values by the last part of their names: trainer.epochs=5 is epochs=5."""
+    shown = re.sub(r"[\w.]+\.(?=\w+=)", "", settings)
+    return " | ".join(half.replace(" ", ", ") for half in shown.split(" | "))  # of two halves of dev
 
 
 def name_series(rows: list[Row], with_ranks: bool = True) -> str:

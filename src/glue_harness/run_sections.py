@@ -13,6 +13,7 @@ from glue_harness.captions import (
     name_commit,
     name_place,
     name_row,
+    name_settings,
     name_task,
 )
 from glue_harness.comparison import PAIR_KEY, Pair, pair_runs
@@ -31,9 +32,10 @@ SEARCHED = ("setting", "chosen")
 
 @dataclass(frozen=True)
 class Block:
-    """A list that a number leads to, by its `anchor`: a table of texts; `bold` are the rows that count.
+    """A list that a number leads to, by its `anchor`: a table of texts.
 
-    `links`: further places of the page, name and anchor.
+    `chosen`: how many rows, the first ones, are of the chosen setting. `links`: further places of the page,
+    name and anchor.
     """
 
     anchor: str
@@ -41,7 +43,7 @@ class Block:
     about: str
     head: tuple[str, ...]
     rows: list[list[str]]
-    bold: frozenset[int] = frozenset()
+    chosen: int = 0
     links: tuple[tuple[str, str], ...] = ()
 
 
@@ -55,25 +57,29 @@ class Section:
 
 
 def list_runs(selection: Selection) -> list[Section]:
-    """Return the runs behind each row of the tables: those of every setting that was tried."""
+    """Return the runs behind each row of the tables, of every setting tried; the chosen one's first."""
     marks, about = _mark_chosen(selection), _describe_choices(selection)
     head = (*SEARCHED, *COLUMNS) if about else COLUMNS
     sections = []
     for of_row in split_rows(evidence.list_rows(selection.scored), ROW_KEY):
-        blocks = [
-            Block(
-                anchor=anchor(runs[0]),
-                name=name_task(runs[0]["task"]),
-                about=f"{len(runs)} runs{about.get(_key_cell(runs[0]), '')}",
-                head=head,
-                rows=[_show_run(run, marks.get((run["cell"], run["seed"]), ""), head) for run in runs],
-                bold=frozenset(n for n, run in enumerate(runs) if (run["cell"], run["seed"]) in marks),
-            )
-            for runs in split_rows(of_row, ["task"])
-        ]
+        blocks = [_list_cell(runs, marks, about, head) for runs in split_rows(of_row, ["task"])]
         name = f"{of_row[0]['model']}: {name_row(of_row[0])}"
         sections.append(Section(anchor(of_row[0], AVERAGE), name, blocks))
     return sections
+
+
+def _list_cell(
+    runs: list[Row], marks: dict[tuple[str, int], str], about: dict[tuple, str], head: tuple[str, ...]
+) -> Block:
+    marked = [(marks.get((run["cell"], run["seed"]), ""), run) for run in runs]
+    return Block(
+        anchor=anchor(runs[0]),
+        name=name_task(runs[0]["task"]),
+        about=f"{len(runs)} runs{about.get(_key_cell(runs[0]), '')}",
+        head=head,
+        rows=[_show_run(run, mark, head) for mark, run in sorted(marked, key=lambda pair: not pair[0])],
+        chosen=sum(mark != "" for mark, _ in marked),
+    )
 
 
 def _key_cell(row: Row) -> tuple:
@@ -95,7 +101,8 @@ def _mark_chosen(selection: Selection) -> dict[tuple[str, int], str]:
 def _describe_choices(selection: Selection) -> dict[tuple, str]:
     """Return what is said beside the number of runs of each cell with several settings."""
     return {
-        _key_cell(cell): f" of {cell['settings_tried']} settings, chosen: {cell['chosen'] or 'none yet'}"
+        _key_cell(cell): f" of {cell['settings_tried']} settings, chosen: "
+        + (name_settings(cell["chosen"]) if cell["chosen"] else "none yet")
         for cell in evidence.list_rows(selection.summary)
         if cell["settings_tried"] > 1
     }
@@ -104,7 +111,7 @@ def _describe_choices(selection: Selection) -> dict[tuple, str]:
 def _show_run(run: Row, mark: str, head: tuple[str, ...]) -> list[str]:
     epochs = run["selected_epochs"]
     known = {
-        "setting": run["searched"],
+        "setting": name_settings(run["searched"]) if run["searched"] else None,
         "chosen": mark,
         "seed": run["seed"],
         "status": run["status"] + ", degenerate" * bool(run["degenerate"]),

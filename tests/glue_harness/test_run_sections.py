@@ -9,7 +9,8 @@ from glue_harness.selection import assemble
 
 from .scored_runs import PROTOCOL, make_runs, make_selection
 
-SLOW, FAST = "trainer.learning_rate=0.0001", "trainer.learning_rate=0.001"
+SLOW, FAST = "method.init_std=1 trainer.learning_rate=0.0001", "trainer.learning_rate=0.001"
+SHOWN = ("init_std=1, learning_rate=0.0001", "learning_rate=0.001")
 
 
 def select_searched(slow, fast, protocol=PROTOCOL):
@@ -33,32 +34,36 @@ def show(selection):
     return block, [row[:3] for row in block.rows]
 
 
-def test_of_several_settings_the_chosen_one_s_runs_are_marked():
+def test_of_several_settings_the_chosen_one_s_runs_are_marked_and_first():
     block, rows = show(select_searched([(0.6,), (0.7,)], [(0.8,), (0.9,)]))
     assert block.head[:3] == ("setting", "chosen", "seed")
-    assert rows == [[SLOW, "", "1"], [SLOW, "", "2"], [FAST, "chosen", "1"], [FAST, "chosen", "2"]]
-    assert block.bold == {2, 3}
-    assert block.about == f"4 runs of 2 settings, chosen: {FAST}"
+    assert rows == [
+        *([SHOWN[1], "chosen", "1"], [SHOWN[1], "chosen", "2"]),
+        *([SHOWN[0], "", "1"], [SHOWN[0], "", "2"]),
+    ]
+    assert block.chosen == 2
+    assert block.about == f"4 runs of 2 settings, chosen: {SHOWN[1]}"
 
 
 def test_while_a_run_is_missing_none_is_chosen():
     block, rows = show(select_searched([(0.6,), (0.7,)], [(0.8,), (None,)]))
     assert [row[1] for row in rows] == [""] * 4
-    assert block.bold == set()
+    assert block.chosen == 0
     assert block.about == "4 runs of 2 settings, chosen: none yet"
 
 
 def test_each_half_s_choice_is_marked():
     halves = replace(PROTOCOL, dev="halves")
     block, rows = show(select_searched([(0.9, 0.1)], [(0.1, 0.9)], halves))
-    assert rows == [[SLOW, "first half", "1"], [FAST, "second half", "1"]]
-    assert block.bold == {0, 1}
+    assert rows == [[SHOWN[0], "first half", "1"], [SHOWN[1], "second half", "1"]]
+    assert block.about.endswith(f"chosen: {SHOWN[0]} | {SHOWN[1]}")
+    assert block.chosen == 2
 
 
 def test_without_a_search_there_is_no_column_of_settings():
     block, _ = show(make_selection(make_runs("rte", "edora", [0.5, 0.6])))
     assert block.head[0] == "seed"
-    assert (block.about, block.bold) == ("2 runs", frozenset())
+    assert (block.about, block.chosen) == ("2 runs", 0)
 
 
 def test_pairs_are_of_seeds_that_both_methods_have():
