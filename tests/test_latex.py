@@ -35,7 +35,7 @@ def test_all_tables_compile_in_one_document(tmp_path):
     assert done, log[-2000:]
     assert not re.search(r"LaTeX Warning: Float too large|multiply.defined|undefined", log)
     (pages,) = re.findall(r"tables.pdf \((\d+) pages", log)
-    assert int(pages) >= sum(text.count("\\begin{table}") for text in texts)
+    assert int(pages) >= len(texts)  # a table's last rows may share a page with its first
 
 
 def test_a_character_left_unescaped_would_be_found(tmp_path):

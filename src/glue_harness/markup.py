@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 UNKNOWN = "--"
 BEST, SECOND = 1, 2
-PAGE_ROWS = 36
+PAGE_ROWS = 38
 """How many rows a page of LaTeX has space for above a table's notes."""
 
 TEX = str.maketrans(
