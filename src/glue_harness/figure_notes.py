@@ -70,8 +70,7 @@ def _explain_bars(selection: Selection, averaged: bool) -> str:
     kinds = set(_keep_told_apart(summary)["bounds"].dropna())
     if not kinds:
         return ""
-    how = {"median": "by order statistics", "mean": "Student's t"}[selection.protocol.statistic]
-    interval = f"95 % confidence interval over seeds ({how})"
+    interval = "95 % bootstrap interval over seeds"
     if kinds == {stats.INTERVAL}:
         bars = f"bars are its {interval}"
     elif kinds == {stats.RANGE}:

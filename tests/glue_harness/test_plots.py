@@ -78,10 +78,10 @@ def test_an_interval_need_not_be_even():
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ((6, 7), "bars are its 95 % confidence interval over seeds (by order statistics); averages"),
+        ((6, 7), "bars are its 95 % bootstrap interval over seeds; averages"),
         (
             (6, 5),
-            "(by order statistics), of fewer than 6 seeds no more than their range; averages have none.",
+            ", of fewer than 6 seeds no more than their range; averages have none.",
         ),
         ((5, 1), "bars are the range of the seeds, no confidence interval, which takes 6 of them; averages"),
     ],
