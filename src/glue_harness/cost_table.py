@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from glue_harness import evidence, stats
-from glue_harness.captions import count_runs, describe_provenance, name_row, name_task
+from glue_harness.captions import anchor, count_runs, describe_provenance, name_row, name_task
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN, Entry, Table
 from glue_harness.records import Status
@@ -129,14 +129,14 @@ def _show_quantity(cell: Row, quantity: Quantity) -> Entry:
     median, spread = stats.median(values) / quantity.divisor, stats.spread(values)
     digits = _choose_digits(median)
     shown = "" if spread is None else f"{spread / quantity.divisor:,.{digits}f}"
-    return Entry(f"{median:,.{digits}f}", spread=shown, marks=" ".join(marks))
+    return Entry(f"{median:,.{digits}f}", spread=shown, marks=" ".join(marks), link=anchor(cell))
 
 
 def _show_checkpoint(cell: Row) -> Entry:
     if cell["checkpoint_bytes"] is None:
         return Entry(UNKNOWN)
     size = cell["checkpoint_bytes"] / CHECKPOINT.divisor
-    return Entry(f"{size:,.{_choose_digits(size)}f}")
+    return Entry(f"{size:,.{_choose_digits(size)}f}", link=anchor(cell))
 
 
 def _choose_digits(number: float) -> int:

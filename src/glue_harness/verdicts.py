@@ -13,6 +13,7 @@ from enum import StrEnum
 from glue_harness import stats
 from glue_harness.comparison import PAIR_KEY, Pair, pair_runs
 from glue_harness.counts import count_adapter
+from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
 from glue_harness.statements import Claims, CountClaim, RatioClaim, ScoreClaim
 
@@ -190,7 +191,7 @@ def _conclude(
         return Finding.UNDETERMINED, "the data are generated: they say nothing of GLUE"
     against = [test for test in tests if test.below is not None and test.below <= level]
     if against:
-        shown = ", ".join(f"{_name(test)} ({100 * (test.mean or 0):+.1f})" for test in against)
+        shown = ", ".join(f"{_name(test)} ({show_percent(test.mean or 0, sign=True)})" for test in against)
         return Finding.CONTRADICTED, f"below, on {max(test.entered for test in against)} seeds: {shown}"
     open_tests = [test for test in tests if test.above is None]
     if open_tests:
