@@ -29,6 +29,8 @@ Changes = dict[Place, Any]
 """What differs between two configurations: values by where they stand."""
 
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+WITHOUT_GRID = "sourced_grid@experiment=none"
+"""What one run is composed with besides: it has no use for a long grid (an optional file: none is there)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Template:
 
     def __init__(self, overrides: list[str], start: dict[str, Any]) -> None:
         self._start = _parse_values(start)
-        self._composed = compose_config([*overrides, *as_overrides(start)])
+        self._composed = compose_config([*overrides, *as_overrides(start), WITHOUT_GRID])
         self._base = fill_in(self._composed, {})
         self._changes: dict[tuple[str, str], Changes] = {(axis, repr(v)): {} for axis, v in start.items()}
         self._settings: dict[tuple[Any, ...], tuple[Config, str]] = {}
