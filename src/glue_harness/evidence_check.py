@@ -60,8 +60,9 @@ RUN_RANGES = {
     **{f"{part}_seconds": ANY for part in ("train", "eval", "total")},
     **{"train_examples_per_second": ANY, "peak_memory_bytes": ANY, "evaluated_epochs": ANY},
 }
-HALVES = ("all", "even", "odd")
 HALVES_AGREE = 1e-6
+ROUNDING = 1e-9
+"""By how much a perfect score may be more than 1: quotients of sums are rounded."""
 
 
 def check(evidence: Evidence, folder: Path) -> None:
@@ -70,10 +71,15 @@ def check(evidence: Evidence, folder: Path) -> None:
     Raises:
         InputError: naming file, row, field, value and what is allowed.
     """
+    in_epochs, in_predictions = f"{folder / 'epochs.csv'}: ", f"{folder / 'predictions.npz'}: "
+    _check_values(evidence.epochs, in_epochs)
     by_run = group_rows(evidence.epochs)
-    headlines: dict[str, Row] = {}
-    seen: set[tuple[str, int]] = set()
+    tasks: dict[str, Row] = {}
     cells: dict[str, Row] = {}
+    trained: dict[str, Row] = {}
+    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+    seen: set[tuple[str, int]] = set()
+    kept: set[str] = set()
     for number, row in enumerate(list_rows(evidence.runs), start=1):
         place = f"{folder / 'runs.csv'}: row {number}: "
         _check_run(row, place)
@@ -81,18 +87,20 @@ def check(evidence: Evidence, folder: Path) -> None:
         require(key not in seen, f"{place}cell, seed", f"{key[0]}, {key[1]}", "one row a run")
         seen.add(key)
         _check_alike(row, cells.setdefault(row["cell"], row), CELL_FIELDS, place)
-        if row["status"] == Status.COMPLETE:
-            _check_alike(row, cells.setdefault(f"{row['cell']} complete", row), COMPLETE_FIELDS, place)
-        headline = headlines.setdefault(row["task"], row)["headline"]
+        headline = tasks.setdefault(row["task"], row)["headline"]
         allowed = f"one metric a task, an earlier row of {row['task']} has {headline}"
         require(row["headline"] == headline, f"{place}headline", row["headline"], allowed)
-        _check_epochs(row, by_run.get(key, []), folder)
+        own = by_run.get(key, [])
+        _check_epochs(row, own, in_epochs)
+        if row["status"] == Status.COMPLETE:
+            _check_alike(row, trained.setdefault(row["cell"], row), COMPLETE_FIELDS, place)
+            kept |= _check_predictions(row, own, evidence.predictions, shapes, in_predictions)
+            _check_halves(row, own, shapes[row["model"], row["task"]][0], in_epochs)
     for cell, seed in sorted(set(by_run) - seen):
-        raise InputError(f"{folder / 'epochs.csv'}: cell, seed={cell}, {seed}: allowed is a run of runs.csv")
-    _check_values(evidence.epochs, f"{folder / 'epochs.csv'}: ")
-    complete = [row for row in list_rows(evidence.runs) if row["status"] == Status.COMPLETE]
-    _check_predictions(complete, by_run, evidence.predictions, f"{folder / 'predictions.npz'}: ")
-    _check_halves(complete, by_run, evidence.predictions, f"{folder / 'epochs.csv'}: ")
+        raise InputError(f"{in_epochs}cell, seed={cell}, {seed}: allowed is a run of runs.csv")
+    for name in sorted(set(evidence.predictions) - kept):
+        allowed = "allowed is what `aggregate` wrote"
+        raise InputError(f"{in_predictions}{name}: of no epoch that a protocol selects; {allowed}")
 
 
 def _check_run(row: Row, place: str) -> None:
@@ -128,8 +136,8 @@ def _check_alike(row: Row, other: Row, names: Sequence[str], place: str) -> None
         require(row[name] == other[name], f"{place}{name}", row[name], allowed)
 
 
-def _check_epochs(row: Row, epoch_rows: list[Row], folder: Path) -> None:
-    place = f"{folder / 'epochs.csv'}: cell {row['cell']}, seed {row['seed']}: "
+def _check_epochs(row: Row, epoch_rows: list[Row], place: str) -> None:
+    place = f"{place}cell {row['cell']}, seed {row['seed']}: "
     last = row["evaluated_epochs"] or 0
     keys = [(r["epoch"], r["part"], r["metric"]) for r in epoch_rows]
     if len(set(keys)) < len(keys):
@@ -147,56 +155,52 @@ def _check_values(epochs: pd.DataFrame, place: str) -> None:
     """Check that each metric lies where it can, and that it is known where it always is."""
     for metric, (low, high) in METRIC_RANGES.items():
         values = epochs.loc[epochs["metric"] == metric, "value"]
-        outside = (values < low) | (values > high) | (values.isna() & (metric not in UNDEFINABLE))
+        outside = (
+            (values < low - ROUNDING)
+            | (values > high + ROUNDING)
+            | (values.isna() & (metric not in UNDEFINABLE))
+        )
         for number, value in values[outside.fillna(False)].items():
             shown = "" if pd.isna(value) else value
             require(False, f"{place}row {number + 1}: {metric}", shown, _name_range(low, high))
 
 
 def _check_predictions(
-    complete: list[Row],
-    by_run: Mapping[tuple[str, int], list[Row]],
+    row: Row,
+    epoch_rows: list[Row],
     stored: Mapping[str, np.ndarray],
+    shapes: dict[tuple[str, str], tuple[int, ...]],
     place: str,
-) -> None:
-    """Check that there are finite logits of every dev row, of the epochs that a protocol can select alone."""
-    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
-    kept = set()
-    for row in complete:
-        for epoch in select_kept_epochs(by_run[row["cell"], row["seed"]], row["headline"]):
-            key = name_prediction(row["cell"], row["seed"], epoch)
-            array = stored.get(key)
-            found = "missing" if array is None else f"{array.dtype}, {array.ndim} dimensions"
-            right = array is not None and array.dtype == np.float16 and array.ndim == 2
-            require(right, f"{place}{key}", found, "float16 (rows, outputs)")
-            assert array is not None
-            require(bool(np.isfinite(array).all()), f"{place}{key}", "not all finite", "finite logits")
-            shape = shapes.setdefault((row["model"], row["task"]), array.shape)
-            allowed = f"{shape}, as an earlier run of {row['task']} has"
-            require(array.shape == shape, f"{place}{key}: shape", array.shape, allowed)
-            kept.add(key)
-    for key in sorted(set(stored) - kept):
-        allowed = "allowed is what `aggregate` wrote"
-        raise InputError(f"{place}{key}: of no epoch that a protocol selects; {allowed}")
+) -> set[str]:
+    """Check a run's logits of epochs that a protocol can select: finite, of every row; return their keys.
+
+    `shapes`: by model and task, as first seen; filled in.
+    """
+    keys = set()
+    for epoch in select_kept_epochs(epoch_rows, row["headline"]):
+        key = name_prediction(row["cell"], row["seed"], epoch)
+        array = stored.get(key)
+        found = "missing" if array is None else f"{array.dtype}, {array.ndim} dimensions"
+        right = array is not None and array.dtype == np.float16 and array.ndim == 2
+        require(right, f"{place}{key}", found, "float16 (rows, outputs)")
+        assert array is not None
+        require(bool(np.isfinite(array).all()), f"{place}{key}", "not all finite", "finite logits")
+        shape = shapes.setdefault((row["model"], row["task"]), array.shape)
+        allowed = f"{shape}, as an earlier run of {row['task']} has"
+        require(array.shape == shape, f"{place}{key}: shape", array.shape, allowed)
+        keys.add(key)
+    return keys
 
 
-def _check_halves(
-    complete: list[Row],
-    by_run: Mapping[tuple[str, int], list[Row]],
-    stored: Mapping[str, np.ndarray],
-    place: str,
-) -> None:
-    """Check accuracy on all of dev against its halves; the number of rows is that of the logits."""
-    for row in complete:
-        key = row["cell"], row["seed"]
-        rows = len(stored[name_prediction(*key, row["evaluated_epochs"])])
-        found = {(r["part"], r["epoch"]): r["value"] for r in by_run[key] if r["metric"] == "accuracy"}
-        for epoch in range(1, row["evaluated_epochs"] + 1):
-            values = [found[part, epoch] for part in HALVES if (part, epoch) in found]
-            if len(values) < len(HALVES):
-                continue
-            whole, even, odd = values
-            joined = ((rows + 1) // 2 * even + rows // 2 * odd) / rows
-            field = f"{place}cell {key[0]}, seed {key[1]}: accuracy of epoch {epoch}"
-            allowed = f"{joined:.6g}, as its even ({even:.6g}) and odd ({odd:.6g}) rows give"
-            require(abs(whole - joined) < HALVES_AGREE, field, whole, allowed)
+def _check_halves(row: Row, epoch_rows: list[Row], rows: int, place: str) -> None:
+    """Check a run's accuracy on all `rows` of dev against that on its even and its odd rows."""
+    found = {(r["epoch"], r["part"]): r["value"] for r in epoch_rows if r["metric"] == "accuracy"}
+    for epoch in range(1, row["evaluated_epochs"] + 1):
+        values = [found[epoch, part] for part in ("all", "even", "odd") if (epoch, part) in found]
+        if len(values) < 3:
+            continue
+        whole, even, odd = values
+        joined = ((rows + 1) // 2 * even + rows // 2 * odd) / rows
+        field = f"{place}cell {row['cell']}, seed {row['seed']}: accuracy of epoch {epoch}"
+        allowed = f"{joined:.6g}, as its even ({even:.6g}) and odd ({odd:.6g}) rows give"
+        require(abs(whole - joined) < HALVES_AGREE, field, whole, allowed)

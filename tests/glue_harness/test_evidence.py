@@ -243,6 +243,13 @@ def test_predictions_that_cannot_be_are_named(committed):
             evidence_check.check(replace(read, predictions=read.predictions | planted), committed)
 
 
+def test_a_perfect_score_may_be_rounded_up(tmp_path):
+    cell, score = make_cell("cola", epochs=1), 1 + 2**-52
+    write_run(make_record(cell, scores=(score,)), tmp_path / "runs")
+    collected = collect(make_plan([cell], tmp_path), tmp_path / "runs", tmp_path / "results")
+    assert score in set(collected.epochs["value"])
+
+
 def test_complete_runs_of_a_cell_have_the_same_parameters(tmp_path):
     cells = [make_cell(seed=seed) for seed in (1, 2)]
     for cell in cells:
