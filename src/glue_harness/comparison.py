@@ -10,7 +10,7 @@ from glue_harness.evidence import Row
 from glue_harness.records import Status
 from glue_harness.selection import STATISTICS, Selection, add_bounds, split_rows
 
-COMPARED = "edora"
+FIRST = "edora"
 """The method that pages and significance compare with the others."""
 
 PAIR_KEY = ["model", "rank", "settings"]

@@ -16,7 +16,7 @@ import numpy as np
 from glue_harness import evidence, stats, sweep
 from glue_harness.captions import METHODS, name_metric, name_row, name_task
 from glue_harness.collection import collect
-from glue_harness.comparison import COMPARED
+from glue_harness.comparison import FIRST
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import Evidence, Row
@@ -66,7 +66,7 @@ def compare(overrides: list[str]) -> str:
     found = [pair for task, cell in cells.items() for pair in compare_task(selection, collected, task, cell)]
     if not found:
         raise InputError(
-            f"experiment={plan.name}: no finished runs of {COMPARED} beside another method's on the same seeds; "
+            f"experiment={plan.name}: no finished runs of {FIRST} beside another method's on the same seeds; "
             "allowed is an experiment that has both"
         )
     return to_markdown(_lay_out(found, plan.title, selection))
@@ -80,7 +80,7 @@ def compare_task(selection: Selection, collected: Evidence, task: str, cell: Cel
         (first, second)
         for first in rows
         for second in rows
-        if first[0]["method"] == COMPARED != second[0]["method"] and first[0]["model"] == second[0]["model"]
+        if first[0]["method"] == FIRST != second[0]["method"] and first[0]["model"] == second[0]["model"]
     ]
     labels = load_labels(cell) if pairs else np.empty(0)
     compared = [_compare_rows(first, second, labels, collected) for first, second in pairs]
@@ -167,7 +167,7 @@ def _explain(selection: Selection) -> list[str]:
     protocol = selection.protocol
     return [
         f"Protocol {protocol.name}: {protocol.description.rstrip('.')}.",
-        f"Difference: {METHODS[COMPARED]}'s score minus the other's on the same seed, the mean over seeds. "
+        f"Difference: {METHODS[FIRST]}'s score minus the other's on the same seed, the mean over seeds. "
         "Its interval is over dev examples: the same rows are drawn anew for both and all seeds (paired "
         f"bootstrap, {DRAWS:,} draws). It says nothing of other seeds.",
         "McNemar's exact test compares two runs on the rows that one alone got right: the smallest p of a "
