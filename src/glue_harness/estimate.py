@@ -29,11 +29,13 @@ STYLE = ("padding", "precision", "accelerated")
 class Estimate:
     """Seconds, one run after the other, and bytes on disk of `runs` runs.
 
-    `unlike` of them resemble nothing that has been measured: they are left out of both. `measured` counts the
+    `examples` are what all of them train on, None where the size of some run's data is not known. `unlike` of
+    them resemble nothing that has been measured: they are left out of time and disk. `measured` counts the
     runs that there are to go by, by the hardware they ran on.
     """
 
     runs: int
+    examples: int | None
     unlike: int
     seconds: float
     size: int
@@ -49,8 +51,9 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
     groups, hardware = _group_complete(inventory)
     typical = cache(lambda likeness: _describe_typical(groups[likeness]))
     seconds, size, unlike = 0.0, 0, 0
-    for cell in cells:
-        config, examples = cell.config, count_examples(cell.config)
+    counted = [count_examples(cell.config) for cell in cells]
+    for cell, examples in zip(cells, counted, strict=True):
+        config = cell.config
         names = (config.model.name, config.task.name, config.method.name, config.method.label)
         likenesses = _list_likenesses(cell.cell_hash, vars(config.trainer), *names)
         known = [likeness for likeness in likenesses if likeness in groups]
@@ -59,7 +62,9 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
             continue
         pace, size_of_one = typical(known[0])
         seconds, size = seconds + examples / pace, size + size_of_one
-    return Estimate(len(cells), unlike, seconds, size, hardware)
+    known_counts = [count for count in counted if count is not None]
+    total = sum(known_counts) if len(known_counts) == len(counted) else None
+    return Estimate(len(cells), total, unlike, seconds, size, hardware)
 
 
 def _group_complete(inventory: Inventory) -> tuple[dict[Likeness, list[Found]], Counter[str]]:

@@ -116,7 +116,8 @@ def describe_needs(estimate: Estimate, at_once: int, free: int) -> list[str]:
     """Say what the runs that are left take in time and on disk, and what that rests on."""
     if not estimate.runs:
         return ["nothing is left to run"]
-    lines = [f"{estimate.runs:,} runs left: {describe_time(estimate, at_once)}"]
+    examples = "" if estimate.examples is None else f", {estimate.examples:,} rows to train on"
+    lines = [f"{estimate.runs:,} runs left{examples}: {describe_time(estimate, at_once)}"]
     if estimate.unlike < estimate.runs:
         lines[0] += f" ({format_duration(estimate.seconds)} one after the other)"
         lines.append(f"disk: about {format_size(estimate.size)} more, {format_size(free)} free")

@@ -34,7 +34,7 @@ def test_like_runs_take_what_they_took(tmp_path):
     ]
     found = estimate_left(tmp_path, [make_cell(seed=4), make_cell(seed=5)], measured)
     assert found.seconds == pytest.approx(2 * 30.0)
-    assert (found.runs, found.unlike) == (2, 0)
+    assert (found.runs, found.unlike, found.examples) == (2, 0, 2 * ROWS * EPOCHS)
     assert found.measured.total() == 3
 
 
@@ -93,6 +93,13 @@ def test_what_resembles_nothing_is_left_out_and_counted(tmp_path):
     measured = [(make_cell(), timed(20.0))]
     found = estimate_left(tmp_path, [make_cell(seed=2), make_cell(model="other")], measured)
     assert (found.runs, found.unlike, found.seconds) == (2, 1, pytest.approx(20.0))
+    assert found.examples == 2 * ROWS * EPOCHS
+
+
+def test_a_run_whose_data_is_of_unknown_size_leaves_the_examples_unknown(tmp_path):
+    known = make_cell()
+    unknown = replace(known, config=replace(known.config, task=replace(known.config.task, splits={})))
+    assert estimate_left(tmp_path, [known, unknown], []).examples is None
 
 
 def test_failed_runs_and_runs_without_a_pace_say_nothing(tmp_path):
