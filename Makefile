@@ -17,7 +17,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
 	$(if $(TRACKING),tracking=$(TRACKING))
 
-FILL_README = $(PYTHON) -m glue_harness.readme
+FILL_DOCUMENTS = $(PYTHON) -m glue_harness.documents
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
 
@@ -68,12 +68,12 @@ retry: setup  ## run what has failed of EXPERIMENT, and nothing else
 all-runs: setup
 	@status=0; $(PYTHON) -m glue_harness.train experiment=$(EXPERIMENT) $(OVERRIDES) $(LAUNCH) || status=$$?; \
 	if [ $$status -le 1 ]; then \
-		$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES) && $(FILL_README); fi; \
+		$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES) && $(FILL_DOCUMENTS); fi; \
 	exit $$status
 
-tables: setup  ## write tables and figures to results/EXPERIMENT/ from runs and committed evidence, and to README
+tables: setup  ## write tables and figures to results/EXPERIMENT/, README and docs/ from runs and committed evidence
 	@$(PYTHON) -m glue_harness.aggregate experiment=$(EXPERIMENT) $(OVERRIDES)
-	@$(FILL_README)
+	@$(FILL_DOCUMENTS)
 
 significance: setup  ## EDoRA beside the other methods of EXPERIMENT, example by example; needs the dev labels
 	@$(PYTHON) -m glue_harness.significance experiment=$(EXPERIMENT) $(OVERRIDES)
@@ -90,13 +90,14 @@ params: setup  ## count what every method trains, without weights or network; MO
 
 tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
 	$(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH)
+	@$(FILL_DOCUMENTS)
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
 	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)
 
 bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
-	@$(FILL_README)
+	@$(FILL_DOCUMENTS)
 
 bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))

@@ -1,4 +1,6 @@
-"""ENTRY: puts committed tables into README.md, each between two markers: `python -m glue_harness.readme`.
+"""ENTRY: puts committed tables into README.md and docs/, each between two markers.
+
+`python -m glue_harness.documents [DOCUMENT …]`
 
 `<!-- results:first_light/table_main -->` … `<!-- /results -->` holds the table of the file
 results/first_light/table_main.md and the notes below it, without its title. Of a file with several tables,
@@ -74,20 +76,30 @@ def _is_list(lines: list[str], mark: str) -> bool:
     return bool(lines) and all(line.startswith(mark) for line in lines)
 
 
+def find_documents() -> list[Path]:
+    """Return the documents here that have a marker: README.md and docs/."""
+    candidates = [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+    return [path for path in candidates if path.is_file() and "<!-- results:" in path.read_text()]
+
+
 def main() -> None:
-    """Run from the command line; a line says whether the file has changed."""
-    parser = argparse.ArgumentParser(description="put the tables of results/ between the markers of a README")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    """Run from the command line; a line says which documents have changed. Either all are written or none."""
+    parser = argparse.ArgumentParser(description="tables of results/ -> documents, between their markers")
+    parser.add_argument("documents", nargs="*", type=Path, help="by default all that have markers")
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     with command_line():
-        if not arguments.readme.is_file():
-            raise InputError(f"readme={arguments.readme}: there is no such file; allowed is a Markdown file")
-        text = arguments.readme.read_text()
-        filled = fill_tables(text, arguments.results, str(arguments.readme))
-        if filled != text:
-            write_atomically(arguments.readme, filled.encode())
-            print(f"{arguments.readme}: tables brought up to date")
+        changed = {}
+        for path in arguments.documents or find_documents():
+            if not path.is_file():
+                raise InputError(f"documents={path}: there is no such file; allowed is a Markdown file")
+            text = path.read_text()
+            filled = fill_tables(text, arguments.results, str(path))
+            if filled != text:
+                changed[path] = filled
+        for path, filled in changed.items():
+            write_atomically(path, filled.encode())
+            print(f"{path}: tables brought up to date")
 
 
 if __name__ == "__main__":

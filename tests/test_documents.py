@@ -1,13 +1,13 @@
-"""The README shows what is committed, to the digit."""
+"""README and docs/ show what is committed, to the digit."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from glue_harness import readme
+from glue_harness import documents
+from glue_harness.documents import fill_tables, find_documents
 from glue_harness.errors import InputError
-from glue_harness.readme import fill_tables
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -29,8 +29,15 @@ def fill(text, results):
     return fill_tables(text, results, "README.md")
 
 
-def test_the_readme_equals_the_files():
-    assert fill(TEXT, ROOT / "results") == TEXT
+def test_the_documents_equal_the_files(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = find_documents()
+    assert Path("README.md") in found
+    for path in found:
+        assert fill_tables(path.read_text(), Path("results"), str(path)) == path.read_text()
+
+
+def test_the_readme_shows_scores_and_cost():
     for name in ("first_light/table_main", "bench/layers#Training step"):
         assert f"<!-- results:{name} -->\n\n|" in TEXT
 
@@ -44,7 +51,7 @@ def test_a_number_typed_into_the_readme_is_put_right():
 def test_every_table_of_the_readme_with_a_number_stands_between_markers():
     outside, inside = [], False
     for line in TEXT.splitlines():
-        inside = (inside or line.startswith("<!-- results:")) and line != readme.END
+        inside = (inside or line.startswith("<!-- results:")) and line != documents.END
         outside += [line] * (not inside)
     assert not [line for line in outside if line.startswith("|") and "---:" in line]
 
@@ -95,18 +102,32 @@ def test_a_marker_that_cannot_be_followed_is_one_line(results, text, message):
 
 
 def run_entry(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["readme", *map(str, arguments)])
-    readme.main()
+    monkeypatch.setattr(sys, "argv", ["documents", *map(str, arguments)])
+    documents.main()
 
 
 def test_the_entry_writes_once_and_says_so(results, tmp_path, monkeypatch, capsys):
     path = tmp_path / "README.md"
     path.write_text("<!-- results:light/table_main -->\n<!-- /results -->\n")
-    run_entry(monkeypatch, "--readme", path, "--results", results)
+    run_entry(monkeypatch, path, "--results", results)
     assert capsys.readouterr().out == f"{path}: tables brought up to date\n"
     assert "| a | 1 |" in path.read_text()
-    run_entry(monkeypatch, "--readme", path, "--results", results)
+    run_entry(monkeypatch, path, "--results", results)
     assert capsys.readouterr().out == ""
+
+
+def test_without_a_name_the_entry_fills_what_is_marked_and_nothing_else(
+    results, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "docs").mkdir()
+    marked = "<!-- results:light/table_main -->\n<!-- /results -->\n"
+    for name, text in (("README.md", marked), ("docs/findings.md", marked), ("docs/plain.md", "| x |\n")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    run_entry(monkeypatch, "--results", results)
+    said = "".join(f"{name}: tables brought up to date\n" for name in ("README.md", "docs/findings.md"))
+    assert capsys.readouterr().out == said
+    assert (tmp_path / "docs" / "plain.md").read_text() == "| x |\n"
 
 
 def test_bad_input_of_the_entry_leaves_the_file_as_it_was(results, tmp_path, monkeypatch, capsys):
@@ -115,7 +136,7 @@ def test_bad_input_of_the_entry_leaves_the_file_as_it_was(results, tmp_path, mon
     path.write_text(text)
     for place in (path, tmp_path / "gone.md"):
         with pytest.raises(SystemExit) as caught:
-            run_entry(monkeypatch, "--readme", place, "--results", results)
+            run_entry(monkeypatch, place, "--results", results)
         assert caught.value.code == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert path.read_text() == text
