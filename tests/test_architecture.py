@@ -47,7 +47,7 @@ REPORTING = [
     "rank_table ablation_table published_table claims_page run_sections",
     "claims_html",
     "page",
-    "aggregate restore fallback documents significance",
+    "aggregate restore fallback finals documents significance",
     "optuna_search",
     "tune",
 ]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glue_harness.captions import name_commit, name_task
 from glue_harness.percent import show_percent
-from glue_harness.records import Status
-from glue_harness.search import RATES, Finding, show_share
+from glue_harness.search import RATES, Finding, average_pairs, choose_pair, score_pairs, show_share
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,17 @@ def find_fallbacks(findings: Sequence[Finding]) -> list[Fallback]:
 
 
 def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
-    by_task = [
-        {
-            tuple(trial[rate] for rate in RATES): trial["score"]
-            for trial in finding.scored
-            if not trial["degenerate"] and trial["status"] != Status.DIVERGED
-        }
-        for finding in group
-    ]
-    shared = set.intersection(*(set(scores) for scores in by_task))
-    if not shared:
+    means = average_pairs(group)
+    if not means:
         return None
-    means = {pair: statistics.fmean(scores[pair] for scores in by_task) for pair in shared}
-    pair = min(means, key=lambda pair: (-means[pair], pair))
+    pair = choose_pair(means)
+    behind = {f.key[2]: f.best["score"] - score_pairs(f)[pair] for f in group if f.best}
     return Fallback(
         model=model,
         method=method,
         rates=dict(zip(RATES, pair, strict=True)),
         score=means[pair],
-        behind={f.key[2]: f.best["score"] - s[pair] for f, s in zip(group, by_task, strict=True) if f.best},
+        behind=behind,
         commits=tuple(sorted({name_commit(trial) for finding in group for trial in finding.trials})),
     )
 

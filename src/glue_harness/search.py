@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,6 +18,9 @@ from glue_harness.records import Status
 
 RATES = ("learning_rate", "head_learning_rate")
 """What a search may vary, and what a file of conf/tuned holds; names of `trainer`'s fields."""
+
+Pair = tuple[float, ...]
+"""A value of each of RATES."""
 
 EDGE_VALUES = 3
 """A rate with fewer values than this has no inside, so that its edges say nothing."""
@@ -79,8 +82,33 @@ def find(scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, st
     return [Finding(rows, pruned.get(key, 0), wanted or len(rows)) for key, rows in groups.items()]
 
 
-def describe_tuned(finding: Finding, command: str, table: str, holdout: float) -> str:
+def score_pairs(finding: Finding) -> dict[Pair, float]:
+    """Return the score of every pair of rates that has learnt something, and has not diverged."""
+    return {
+        tuple(trial[rate] for rate in RATES): trial["score"]
+        for trial in finding.scored
+        if not trial["degenerate"] and trial["status"] != Status.DIVERGED
+    }
+
+
+def average_pairs(group: Sequence[Finding]) -> dict[Pair, float]:
+    """Return the mean over a method's tasks of the score of every pair that has learnt something on each."""
+    by_task = [score_pairs(finding) for finding in group]
+    shared = set.intersection(*(set(scores) for scores in by_task)) if by_task else set()
+    return {pair: statistics.fmean(scores[pair] for scores in by_task) for pair in shared}
+
+
+def choose_pair(means: Mapping[Pair, float]) -> Pair:
+    """Return the pair of the highest score, of equals the one with the lowest rates."""
+    return min(means, key=lambda pair: (-means[pair], pair))
+
+
+def describe_tuned(
+    finding: Finding, command: str, table: str, holdout: float, first_round: str | None = None
+) -> str:
     """Return a file of conf/tuned: the chosen rates, and above them where they come from.
+
+    `first_round`: the round from which the trials were taken, in words.
 
     Raises:
         ValueError: the finding has no best trial.
@@ -99,6 +127,7 @@ def describe_tuned(finding: Finding, command: str, table: str, holdout: float) -
         f"# {_count(finding)}: {', '.join(tried)}; {rank}seed {best['seed']}, {best['epochs']} epochs",
         f"# Trained on {kept} of train, scored on the other {held}; no dev row was read",
         f"# {best['headline']} {best['score']:.4f}, the trials' median {statistics.median(scores):.4f}",
+        *([f"# Taken from {first_round}"] if first_round else []),
         *[f"# At the edge of what was tried: {rate}" for rate in finding.edges],
         f"# Code {', '.join(commits)}; numerics {', '.join(map(str, numerics))}",
         *[f"{rate}: {best[rate]!r}" for rate in RATES],

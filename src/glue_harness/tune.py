@@ -1,9 +1,10 @@
-"""ENTRY: the same search of learning rates for every method -> conf/tuned/ and results/tune/.
+"""ENTRY: the same search of learning rates for every method -> conf/tuned/ and its evidence in results/.
 
 `python -m glue_harness.tune model=minilm 'only.method=[lora,edora]' [experiment=tune] [search=optuna]`
 
 A trial is an ordinary run, scored on a part of train that is kept from it. Its record is what makes a search
-resumable: trials that are done are not run again.
+resumable: trials that are done are not run again. Where the experiment names a `final` one, the search has
+two rounds: many short trials, and of each method the best again, as long as the runs that are reported.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glue_harness import evidence_files, sweep
@@ -20,7 +22,8 @@ from glue_harness.collection import collect
 from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF, require
-from glue_harness.fallback import Fallback, describe_fallback, find_fallbacks
+from glue_harness.fallback import describe_fallback, find_fallbacks
+from glue_harness.finals import Finalists, choose_finalists
 from glue_harness.grid import Cell
 from glue_harness.records import write_atomically
 from glue_harness.scoring import score_runs
@@ -30,11 +33,26 @@ from glue_harness.sweep import Plan
 
 TABLE = "search.md"
 
+Asked = Collection[tuple[str, str]]
+"""The methods and tasks that the command line has left, all of them without a filter."""
 
-def tune(overrides: list[str]) -> list[Finding]:
-    """Run what is left of the search that `overrides` choose; write its evidence, table and choices.
 
-    Filters (`only.…`) narrow what is run, chosen and returned; evidence and table hold the whole search.
+@dataclass(frozen=True)
+class Round:
+    """A round of a search: its trials, what they found, the table that shows it."""
+
+    plan: Plan
+    findings: list[Finding]
+    table: Path
+
+
+def tune(overrides: list[str]) -> list[Finding | None]:
+    """Run what is left of the search that `overrides` choose; write its evidence, tables and choices.
+
+    Filters (`only.…`) narrow what is run, chosen and returned; evidence and tables hold the whole search.
+
+    Returns:
+        The finding of the last round for every method and task that is asked for, None where it has none.
 
     Raises:
         InputError: what is planned is not a search; nothing has been run.
@@ -46,26 +64,63 @@ def tune(overrides: list[str]) -> list[Finding]:
     whole = sweep.plan(unfiltered)
     check_search(whole)
     wanted = whole if unfiltered == chosen else sweep.plan(chosen)
+    asked = dict.fromkeys((cell.identity.method, cell.identity.task) for cell in wanted.cells)
     announce(wanted)
     if whole.config.search.name == "optuna":
         from glue_harness.optuna_search import run_trials
 
-        trials, pruned = run_trials(whole, wanted)
+        last, first = _record(*run_trials(whole, wanted)), None
     else:
         _run_grid(chosen)
-        trials, pruned = whole, {}
-    folder = Path(trials.config.results_dir, trials.name)
-    collected = collect(trials, Path(trials.config.runs_dir), folder)
-    findings = find(score_runs(collected, trials.config.protocol), trials.config.search.trials, pruned)
-    table = tabulate_findings(findings, trials.title, _holdout(trials), trials.config.protocol)
+        last, first = _record(whole, {}), None
+        if whole.config.experiment.final is not None:
+            last, first = _run_final(last, unfiltered, asked), last
+    _write_choices(last, first, asked)
+    by_place = {finding.key[1:]: finding for finding in last.findings}
+    return [by_place.get(place) for place in asked]
+
+
+def _record(plan: Plan, pruned: dict[tuple[str, str], int]) -> Round:
+    """Write the evidence and the table of the trials that there are, and print the table."""
+    folder = Path(plan.config.results_dir, plan.name)
+    collected = collect(plan, Path(plan.config.runs_dir), folder)
+    findings = find(score_runs(collected, plan.config.protocol), plan.config.search.trials, pruned)
+    table = tabulate_findings(findings, plan.title, _holdout(plan), plan.config.protocol)
     write_together(folder, evidence_files.encode(collected) | {TABLE: table.encode()})
     print(table, end="")
-    asked = {(cell.identity.method, cell.identity.task) for cell in wanted.cells}
-    methods = {method for method, _ in asked}
-    fallbacks = [fallback for fallback in find_fallbacks(findings) if fallback.method in methods]
-    findings = [finding for finding in findings if finding.key[1:] in asked]
-    _write_choices(findings, fallbacks, trials, folder / TABLE)
-    return findings
+    return Round(plan, findings, folder / TABLE)
+
+
+def _run_final(first: Round, overrides: Sequence[str], asked: Asked) -> Round:
+    """Run the final round of what is asked for, and return the whole of it."""
+    finalists = choose_finalists(first.findings)
+    wanted = _name_final(first.plan, overrides, finalists, asked)
+    if wanted is None:
+        return Round(first.plan, [], first.table)
+    announce(sweep.plan(wanted))
+    _run_grid(wanted)
+    everything = [finding.key[1:] for finding in first.findings]
+    whole = _name_final(first.plan, overrides, finalists, everything)
+    assert whole is not None
+    return _record(sweep.plan(whole), {})
+
+
+def _name_final(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: Asked) -> list[str] | None:
+    """Return the overrides that plan the finalists of what is asked for, None where there are none.
+
+    The grid has a block a trial, each with the axes of that trial in the first round.
+    """
+    blocks, fixed = [], [o for o in overrides if o in plan.cells[0].overrides]
+    for cell in plan.cells:
+        identity = cell.identity
+        if (identity.method, identity.task) not in asked:
+            continue
+        if _rates(cell) in finalists.get((identity.model, identity.method), []):
+            axes = (override.partition("=") for override in cell.overrides if override not in fixed)
+            blocks.append("{" + ",".join(f"{axis}:[{value}]" for axis, _, value in axes) + "}")
+    kept = [o for o in fixed if o.partition("=")[0] not in ("experiment", "experiment.grid")]
+    final = [f"experiment={plan.config.experiment.final}", f"experiment.grid=[{','.join(blocks)}]"]
+    return [*final, *kept] if blocks else None
 
 
 def check_search(plan: Plan) -> None:
@@ -99,7 +154,7 @@ def _rates(cell: Cell) -> tuple[float, ...]:
 
 
 def announce(plan: Plan) -> None:
-    """Say before anything runs what the search costs: its trials, and the rows that they train on.
+    """Say before anything runs what a round costs: its trials, and the rows that they train on.
 
     Raises:
         InputError: the data cannot be had.
@@ -134,29 +189,41 @@ def _holdout(plan: Plan) -> float:
     return plan.config.data.holdout
 
 
-def _write_choices(findings: list[Finding], fallbacks: list[Fallback], plan: Plan, table: Path) -> None:
+def _write_choices(last: Round, first: Round | None, asked: Asked) -> None:
     """Write a file of conf/tuned for every finding with a choice, and those for tasks that were not searched.
 
     Generated data choose nothing.
     """
-    chosen = [finding for finding in findings if finding.best is not None]
+    plan = last.plan
     if plan.config.data.name == "miniature":
         print(f"data=miniature: its choices are not written to {CONF / 'tuned'}", file=sys.stderr)
         return
     command = f"make tune MODEL={plan.config.model.name}"
     command += f" SEARCH={plan.config.search.name}" * (plan.config.search.name != "grid")
+    table, holdout = last.table.as_posix(), _holdout(plan)
+    chosen = [finding for finding in last.findings if finding.best is not None and finding.key[1:] in asked]
     for finding in chosen:
-        text = describe_tuned(finding, command, table.as_posix(), _holdout(plan))
+        text = describe_tuned(finding, command, table, holdout, _describe_first(first, finding))
         write_atomically(CONF / "tuned" / f"{'_'.join(finding.key)}.yaml", text.encode())
+    methods = {method for method, _ in asked}
+    fallbacks = [fallback for fallback in find_fallbacks(last.findings) if fallback.method in methods]
     for fallback in fallbacks:
-        text = describe_fallback(fallback, command, table.as_posix(), _holdout(plan))
+        text = describe_fallback(fallback, command, table, holdout)
         name = f"{fallback.model}_{fallback.method}.yaml"
         write_atomically(CONF / "tuned" / "any" / name, text.encode())
     print(
-        f"{len(chosen)} of {len(findings)} choices written to {CONF / 'tuned'}, and {len(fallbacks)} for "
+        f"{len(chosen)} of {len(asked)} choices written to {CONF / 'tuned'}, and {len(fallbacks)} for "
         "tasks without a search of their own",
         file=sys.stderr,
     )
+
+
+def _describe_first(first: Round | None, finding: Finding) -> str | None:
+    """Say what the final round's trials of a method and task were taken from."""
+    if first is None:
+        return None
+    (own,) = (found for found in first.findings if found.key == finding.key)
+    return f"{len(own.trials)} trials of {own.trials[0]['epochs']} epochs: {first.table.as_posix()}"
 
 
 def main() -> None:
@@ -164,7 +231,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the trials too
     with command_line():
         findings = tune(sys.argv[1:])
-    if any(finding.best is None for finding in findings):
+    if any(finding is None or finding.best is None for finding in findings):
         sys.exit(1)
 
 

@@ -102,6 +102,42 @@ def test_a_search_runs_once_is_resumed_and_reaches_the_next_run(tmp_path, overri
     assert planned.select(planned.take_inventory(), LEFT) == []
 
 
+@pytest.mark.slow
+def test_the_best_of_a_short_round_run_again_at_full_length_and_decide(tmp_path, overrides, conf, capfd):
+    grid = "experiment.grid=[{method: [lora], rank: [4], trainer.learning_rate: [1e-5, 1e-4, 1e-3]}]"
+    long = [o for o in overrides if not o.startswith(("trainer.epochs", "experiment.grid"))] + [grid]
+    (finding,) = tune(long)
+    said = capfd.readouterr().err
+    assert "3 trials of 3 epochs for each of lora on stsb: 3 runs" in said
+    assert "2 trials of 10 epochs for each of lora on stsb: 2 runs" in said
+    assert [trial["epochs"] for trial in finding.trials] == [10, 10]
+    text = (conf / "tuned" / "tiny_roberta_lora_stsb.yaml").read_text()
+    first, final = (tmp_path / "results" / f"{name}-tiny_roberta" for name in ("tune", "tune_final"))
+    assert f"; all trials: {final / 'search.md'}\n" in text
+    assert f"# Taken from 3 trials of 3 epochs: {first / 'search.md'}\n" in text
+    assert f"\nlearning_rate: {finding.best['learning_rate']!r}\n" in text
+    assert "3 trials" in (first / "search.md").read_text()
+    assert "2 trials" in (final / "search.md").read_text()
+
+    shutil.rmtree(tmp_path / "runs")
+    for experiment, count in (("tune", 3), ("tune_final", 2)):
+        planned = sweep.plan([f"experiment={experiment}", *long[1:]])
+        report = restore(planned, tmp_path / "results" / planned.name, tmp_path / "runs")
+        assert (report.restored, report.refused) == (count, [])
+    written = snapshot(tmp_path / "results") | snapshot(conf / "tuned")
+    assert tune(long) == [finding]
+    assert snapshot(tmp_path / "results") | snapshot(conf / "tuned") == written
+
+
+def test_the_committed_final_round_is_as_long_as_the_fast_trainer():
+    first, final = (sweep.plan([f"experiment={name}", "model=minilm"]) for name in ("tune", "tune_final"))
+    assert first.config.experiment.final == final.config.experiment.name
+    assert final.config.experiment.final is None
+    assert final.config.trainer.epochs == OmegaConf.load(CONF / "trainer" / "fast.yaml").epochs
+    assert len(final.cells) == len(first.cells)
+    assert {cell.config.data.holdout for cell in final.cells} == {0.2}
+
+
 def test_the_committed_search_gives_every_method_ten_trials():
     """Counted from the grid; what it composes to is the next test's."""
     blocks = OmegaConf.load(CONF / "experiment" / "tune.yaml").experiment.grid
