@@ -62,6 +62,7 @@ def test_peft_s_own_tests_pass(peft_tests, tmp_path, file):
         "PYTHONPATH": os.pathsep.join(paths),
         "EDORA_CACHE": str(tmp_path),
         "HF_HUB_OFFLINE": "1",
+        "MKL_CBWR": "COMPATIBLE",  # on some CPUs a rounding follows where a weight lies, and FSDP moves it
     }
     options = ["-q", "-c", os.devnull, "--rootdir", ".", "-p", "peft_suite", "-p", "no:cacheprovider"]
     finished = subprocess.run(
