@@ -29,6 +29,9 @@ PRELOADED = ("glue_harness.run", "edora")
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
 """SLURM announces a job's end to all of its processes; it is submitit's to act on, a run would die of it."""
 
+INTERRUPT = {signal.SIGINT}
+"""Ctrl-C goes to all processes of a command; a fork server that is importing would print a traceback."""
+
 LOG_NAME = "run.log"
 SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
 """The environment variable by which a launcher's worker on the same machine knows whose worker it is."""
@@ -53,7 +56,7 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
     context.set_forkserver_preload(list(PRELOADED))
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run_in_child, args=(config, identity, sender), daemon=False)
-    with _without(ANNOUNCEMENTS):
+    with _without(ANNOUNCEMENTS | INTERRUPT):
         child.start()
     sender.close()
     try:
@@ -96,6 +99,7 @@ def _die_with_supervisor() -> None:
 
 def _run_in_child(config: Config, identity: Identity, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
     from glue_harness.run import run_once
 

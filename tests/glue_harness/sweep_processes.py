@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -63,6 +64,16 @@ def find_records(runs_dir):
 def is_training(runs_dir):
     """Say whether a run of the tiny model is between its first step and its last."""
     return bool(take_inventory(Path(runs_dir), ["tiny_roberta"]).running)
+
+
+def has_fork_server(session):
+    """Say whether a fork server has been started in a session, be it only about to import."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # a process that has just ended
+            is_one = b"multiprocessing.forkserver" in command.read_bytes()
+            if is_one and os.getsid(int(command.parent.name)) == session:
+                return True
+    return False
 
 
 def read_finished(runs_dir):

@@ -12,6 +12,7 @@ from .sweep_processes import (
     TINY,
     find_records,
     finish,
+    has_fork_server,
     is_training,
     read_attempts,
     read_finished,
@@ -47,6 +48,18 @@ def test_ctrl_c_ends_a_sweep_within_seconds_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in errors
     assert not find_records(tmp_path)  # an interrupted run has not failed
     wait_for(lambda: not any(is_claimed(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
+
+
+def test_ctrl_c_while_runs_are_being_prepared_is_no_traceback(tmp_path):
+    """The fork server imports for seconds before there is anything to interrupt."""
+    sweep = start_sweep(*TINY, "method=full", "task=sst2", "seed=1,2", f"runs_dir={tmp_path}")
+    wait_for(lambda: has_fork_server(sweep.pid))
+    time.sleep(0.5)
+    os.killpg(sweep.pid, signal.SIGINT)
+    code, errors = finish(sweep, seconds=60)
+    assert code == 130, errors
+    assert "Traceback" not in errors
+    assert not find_records(tmp_path)
 
 
 @pytest.mark.slow
