@@ -89,8 +89,8 @@ params: setup  ## count what every method trains, without weights or network; MO
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
 tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
-	$(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH)
-	@$(FILL_DOCUMENTS)
+	@status=0; $(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH) || status=$$?; \
+	if [ $$status -le 1 ]; then $(FILL_DOCUMENTS); fi; exit $$status
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing
 	$(PYTHON) -m glue_harness.wandb_sync experiment=$(EXPERIMENT) $(OVERRIDES)

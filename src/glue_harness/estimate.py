@@ -62,8 +62,7 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
             continue
         pace, size_of_one = typical(known[0])
         seconds, size = seconds + examples / pace, size + size_of_one
-    known_counts = [count for count in counted if count is not None]
-    total = sum(known_counts) if len(known_counts) == len(counted) else None
+    total = None if None in counted else sum(count or 0 for count in counted)
     return Estimate(len(cells), total, unlike, seconds, size, hardware)
 
 

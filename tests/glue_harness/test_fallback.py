@@ -6,18 +6,9 @@ from omegaconf import OmegaConf
 from glue_harness.fallback import describe_fallback, find_fallbacks
 from glue_harness.records import Status
 
-from .test_search import FIVE, collect_trials
+from .test_search import collect_trials, search
 
 LOW, HIGH = (1e-3, 1e-3), (3e-3, 3e-3)
-
-
-def search(tmp_path, **by_task):
-    """Return the findings of LoRA's trials, by task: FIVE's pairs at 0.6, and what is given."""
-    return [
-        finding
-        for task, scores in by_task.items()
-        for finding in collect_trials(tmp_path / task, FIVE | scores, task=task)
-    ]
 
 
 def test_the_best_mean_is_chosen_though_it_is_no_tasks_best(tmp_path):

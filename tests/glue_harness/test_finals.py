@@ -5,18 +5,9 @@ import pytest
 from glue_harness.finals import choose_finalists
 from glue_harness.records import Status
 
-from .test_search import FIVE, collect_trials
+from .test_search import FIVE, collect_trials, search
 
 KEY = ("tiny", "lora")
-
-
-def search(tmp_path, **by_task):
-    """Return the findings of LoRA's trials, by task: FIVE's pairs at 0.6, and what is given."""
-    return [
-        finding
-        for task, scores in by_task.items()
-        for finding in collect_trials(tmp_path / task, FIVE | scores, task=task)
-    ]
 
 
 def test_the_best_mean_goes_on_and_the_best_at_the_next_lower_rate(tmp_path):

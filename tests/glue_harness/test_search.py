@@ -36,6 +36,15 @@ def rates(finding):
 FIVE = {(rate, head): 0.6 for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2) for head in (1e-3, 3e-3)}
 
 
+def search(tmp_path, **by_task):
+    """Return the findings of LoRA's trials, by task: FIVE's pairs at 0.6, and what is given."""
+    return [
+        finding
+        for task, scores in by_task.items()
+        for finding in collect_trials(tmp_path / task, FIVE | scores, task=task)
+    ]
+
+
 def test_the_highest_score_is_chosen(tmp_path):
     (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.7, (3e-3, 1e-3): 0.69})
     assert rates(finding) == (1e-3, 3e-3)
