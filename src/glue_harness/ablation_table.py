@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 
 from glue_harness import evidence
@@ -19,6 +17,7 @@ from glue_harness.captions import (
     name_task,
 )
 from glue_harness.comparison import PAIR_KEY
+from glue_harness.differences_table import show_difference
 from glue_harness.evidence import Row
 from glue_harness.markup import Entry, Table, mark_places
 from glue_harness.selection import Selection, average_tasks, split_rows
@@ -59,30 +58,21 @@ def build_ablation_table(selection: Selection, compared: pd.DataFrame, title: st
 def _show_pairs(by_task: dict[str, Row], average: float | None, selection: Selection) -> list[list[Entry]]:
     """Return two rows: the difference, and in how many pairs the first method is ahead."""
     tasks, seeds = list_headlines(selection.summary), count_seeds(selection.summary)
-    cells = [by_task.get(task) for task in tasks]
-    differences = [_link(_sign(show_cell(cell, seeds)), cell) for cell in cells]
-    ahead = [_link(_show_ahead(cell), cell) for cell in cells]
+    pair = next(iter(by_task.values()))
+    place, against = name_place(pair), name_bare(pair["second"])
+    differences, ahead = [], []
+    for task in tasks:
+        if task not in by_task:
+            differences.append(NOT_PLANNED)
+            ahead.append(NOT_PLANNED)
+            continue
+        cell, link = by_task[task], anchor_pairs(place, against, name_task(task))
+        differences.append(show_difference(show_cell(cell, seeds), link))
+        ahead.append(Entry(f"{cell['ahead']} of {cell['entered']}", link=link))
     if len(tasks) > 1:
-        differences.append(_link(_sign(show_number(average)), next(iter(by_task.values())), AVERAGE))
+        differences.append(show_difference(show_number(average), anchor_pairs(place, against, AVERAGE)))
         ahead.append(EMPTY)
     return [
         [Entry("Difference"), EMPTY, EMPTY, *differences],
         [Entry("Pairs ahead"), EMPTY, EMPTY, *ahead],
     ]
-
-
-def _sign(entry: Entry) -> Entry:
-    """Write a number with its sign, and out of the comparison for the best."""
-    return entry if entry.shown is None else replace(entry, text=f"{entry.shown:+z.1f}", shown=None)
-
-
-def _link(entry: Entry, cell: Row | None, task: str | None = None) -> Entry:
-    """Let a number lead to the pairs of runs behind it: of the cell's task, or of another."""
-    if cell is None:
-        return entry
-    shown = task or name_task(cell["task"])
-    return replace(entry, link=anchor_pairs(name_place(cell), name_bare(cell["second"]), shown))
-
-
-def _show_ahead(cell: Row | None) -> Entry:
-    return NOT_PLANNED if cell is None else Entry(f"{cell['ahead']} of {cell['entered']}")

@@ -17,9 +17,10 @@ from glue_harness import evidence_files, sweep
 from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
-from glue_harness.comparison import PAIR_KEY, compare_methods
+from glue_harness.comparison import AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
 from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
+from glue_harness.differences_table import build_differences_table
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, choices
 from glue_harness.evidence import MISSING, Evidence
@@ -124,8 +125,9 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
     """Build every table that the grid calls for; of `plan`, title, notes and name enter.
 
     All experiments have the main table, costs and hyper-parameters. One that gives a method several ranks has
-    the rank table, one that holds both methods of ABLATION the ablation table, one with rows that others have
-    published (conf/published.yaml) the table beside them.
+    the rank table, one with EDoRA beside other rows on the same seeds the table of differences, one that
+    holds both methods of ABLATION the ablation table, one with rows that others have published
+    (conf/published.yaml) the table beside them.
     """
     protocol, title = selection.protocol, plan.title
     main = build_main_table(selection, title)
@@ -134,11 +136,7 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
         swept = _keep_methods(selection, methods)
         table = build_rank_table(swept, f"{title} (a column for each rank)")
         tables.append(NamedTable("ranks", table, to_csv(swept.summary, swept.averages, protocol)))
-    compared = compare_methods(selection, *ABLATION)
-    if not compared.empty:
-        table = build_ablation_table(selection, compared, f"{title} (seed by seed)")
-        averages = average_tasks(compared, PAIR_KEY)
-        tables.append(NamedTable("ablation", table, to_csv(compared, averages, protocol, PAIR_KEY)))
+    tables += _build_comparisons(selection, title)
     published = read_published()
     if beside := build_published_table(selection, published, f"{title} (beside published scores)"):
         tables.append(NamedTable("published", beside, to_published_csv(selection, published)))
@@ -149,6 +147,21 @@ def build_tables(selection: Selection, plan: Plan) -> list[NamedTable]:
     tables.append(NamedTable("hyperparameters", hyperparameters, csv, shown=False))
     noted = (replace(t.table, notes=[*t.table.notes, *plan.config.experiment.notes]) for t in tables)
     return [named._replace(table=table) for named, table in zip(tables, noted, strict=True)]
+
+
+def _build_comparisons(selection: Selection, title: str) -> list[NamedTable]:
+    protocol, tables = selection.protocol, []
+    compared = compare_rows(selection)
+    if not compared.empty:
+        table = build_differences_table(selection, compared, f"{title} (differences, seed by seed)")
+        csv = to_csv(compared, average_tasks(compared, AGAINST_KEY), protocol, AGAINST_KEY)
+        tables.append(NamedTable("differences", table, csv))
+    compared = compare_methods(selection, *ABLATION)
+    if not compared.empty:
+        table = build_ablation_table(selection, compared, f"{title} (seed by seed)")
+        csv = to_csv(compared, average_tasks(compared, PAIR_KEY), protocol, PAIR_KEY)
+        tables.append(NamedTable("ablation", table, csv))
+    return tables
 
 
 def render(tables: Sequence[NamedTable], name: str, suffix: str = "") -> dict[str, str]:

@@ -61,6 +61,12 @@ def name_place(row: Row) -> str:
     return ", ".join(part for part in (row["model"], rank, row["settings"]) if part)
 
 
+def name_against(first: Row, second: Row) -> str:
+    """Return what tells a row from the one it stands against: its method's name, if that is all."""
+    same_place = name_place(first) == name_place(second)
+    return name_bare(second["method"]) if same_place else name_row(second)
+
+
 def name_method(row: Row) -> str:
     """Return the name that all ranks of a method share, such as `LoRA, learning_rate=0.001`."""
     return _add_settings(name_bare(row["method"]), row)
@@ -115,21 +121,31 @@ def explain_cells(selection: Selection, place: str = "in the header", averaged: 
     differing = any(summary["seeds"] != seeds)
     over = (f"over {seeds} seeds" if seeds > 1 else "of 1 seed") + ", unless it says n," * differing
     spread = ", ± the sample standard deviation (divisor n - 1)" if any(summary["seeds"] > 1) else ""
-    notes = [
-        f"Protocol {protocol.name}: {protocol.description.rstrip('.')}.",
+    return [
+        explain_protocol(protocol),
         f"A cell is the {protocol.statistic} {over} of the metric {place}, in percent, {_name_dev(protocol)}"
         f"{spread}.",
         *_explain_choice(summary, protocol),
+        *(explain_average(summary) if averaged else []),
+        *explain_signs(summary),
     ]
-    if averaged and summary["task"].nunique() > 1:
-        notes.append(_explain_average(summary))
-    if any(summary["entered"] < summary["planned"]):
+
+
+def explain_protocol(protocol: Protocol) -> str:
+    """Return the note that names the protocol."""
+    return f"Protocol {protocol.name}: {protocol.description.rstrip('.')}."
+
+
+def explain_signs(cells: pd.DataFrame) -> list[str]:
+    """Return notes on the signs that cells of a summary or a comparison use."""
+    notes = []
+    if any(cells["entered"] < cells["planned"]):
         notes.append("A cell -- (k/n) has only k of its n planned runs.")
     signs = {
         "degenerate": "†k: k runs are degenerate (one prediction for every row)",
         "diverged": "‡k: k diverged",
     }
-    used = [text for name, text in signs.items() if any(summary[name] > 0)]
+    used = [text for name, text in signs.items() if any(cells[name] > 0)]
     if used:
         notes.append("; ".join(used) + "; they enter at the majority class's score (correlations: 0).")
     return notes
@@ -139,10 +155,13 @@ def _name_dev(protocol: Protocol) -> str:
     return "on dev" if protocol.dev == "whole" else "the mean of the halves of dev (even rows, odd rows)"
 
 
-def _explain_average(summary: pd.DataFrame) -> str:
+def explain_average(summary: pd.DataFrame) -> list[str]:
+    """Return the note on the average over tasks, if there are several."""
+    if summary["task"].nunique() == 1:
+        return []
     left_out = summary[~summary["averaged"].astype(bool)]["task"].unique()
     but = f" but {', '.join(name_task(task) for task in left_out)}" if len(left_out) else ""
-    return f"The average is the mean over tasks{but}, given once every planned run has entered."
+    return [f"The average is the mean over tasks{but}, given once every planned run has entered."]
 
 
 def _explain_choice(summary: pd.DataFrame, protocol: Protocol) -> list[str]:

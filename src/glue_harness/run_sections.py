@@ -9,6 +9,7 @@ from glue_harness.captions import (
     AVERAGE,
     anchor,
     anchor_pairs,
+    name_against,
     name_bare,
     name_commit,
     name_place,
@@ -16,7 +17,7 @@ from glue_harness.captions import (
     name_settings,
     name_task,
 )
-from glue_harness.comparison import FIRST, PAIR_KEY, Pair, pair_runs
+from glue_harness.comparison import FIRST, Pair, pair_rows
 from glue_harness.evidence import Row
 from glue_harness.markup import UNKNOWN
 from glue_harness.percent import show_percent
@@ -124,30 +125,24 @@ def _show_run(run: Row, mark: str, head: tuple[str, ...]) -> list[str]:
 
 
 def list_pairs(selection: Selection) -> list[Section]:
-    """Return FIRST's runs beside each other method's on the same seeds: what differences are made of."""
+    """Return FIRST's runs beside each other row's on the same seeds: what differences are made of."""
     sections = []
-    for method in dict.fromkeys(evidence.list_column(selection.chosen["method"])):
-        if method == FIRST:
-            continue
-        by_place: dict[tuple, list[Block]] = {}
-        for key, by_seed in pair_runs(selection, FIRST, method).items():
-            place = name_place(dict(zip(PAIR_KEY, key, strict=False)))
-            by_place.setdefault(key[: len(PAIR_KEY)], []).append(_list_pair(place, method, by_seed))
-        for key, blocks in by_place.items():
-            place = name_place(dict(zip(PAIR_KEY, key, strict=True)))
-            name = f"{name_bare(FIRST)} beside {name_bare(method)}: {place}"
-            sections.append(Section(anchor_pairs(place, name_bare(method), AVERAGE), name, blocks))
+    for first, second, by_task in pair_rows(selection):
+        place, against = name_place(first), name_against(first, second)
+        blocks = [_list_pair(place, against, by_seed) for by_seed in by_task.values()]
+        name = f"{name_bare(FIRST)} beside {against}: {place}"
+        sections.append(Section(anchor_pairs(place, against, AVERAGE), name, blocks))
     return sections
 
 
-def _list_pair(place: str, method: str, by_seed: dict[int, Pair]) -> Block:
+def _list_pair(place: str, against: str, by_seed: dict[int, Pair]) -> Block:
     sides = next(iter(by_seed.values()))
     task = name_task(sides[0]["task"])
     return Block(
-        anchor=anchor_pairs(place, name_bare(method), task),
+        anchor=anchor_pairs(place, against, task),
         name=task,
         about=f"{len(by_seed)} pairs",
-        head=("seed", name_bare(FIRST), name_bare(method), "difference"),
+        head=("seed", name_bare(FIRST), against, "difference"),
         rows=[_show_pair(seed, pair) for seed, pair in by_seed.items()],
         links=tuple((name_row(run), anchor(run)) for run in sides),
     )

@@ -117,9 +117,8 @@ def _judge_scores(claim: ScoreClaim, selection: Selection, level: float, is_gene
             found[key[-1]] = {seed: _subtract(pair) for seed, pair in pairs.items()}
     if not places:
         methods = " or ".join(claim.baselines)
-        reason = (
-            f"the experiment has no runs of {claim.method} beside {methods} at one rank and the same seeds"
-        )
+        alike = "at one rank, with the same settings and seeds"
+        reason = f"the experiment has no runs of {claim.method} beside {methods} {alike}"
         return [Verdict(claim, "--", Finding.UNDETERMINED, reason)]
     return [
         _judge_place(claim, dict(zip(PAIR_KEY, key, strict=True)), found, level, is_generated)

@@ -133,18 +133,20 @@ def swept(plan, tmp_path):
 def test_a_grid_of_several_ranks_and_both_bases_has_their_tables_too(folder, swept):
     shown = aggregate.aggregate([])
     tables = {
-        f"table_{name}.{ending}" for name in ("main", "ranks", "ablation") for ending in ("md", "tex", "csv")
+        f"table_{name}.{ending}"
+        for name in ("main", "ranks", "differences", "ablation")
+        for ending in ("md", "tex", "csv")
     }
     assert set(contents(folder)) == FILES | tables
     assert shown == "\n".join(
-        (folder / f"table_{name}.md").read_text() for name in ("main", "ranks", "ablation")
+        (folder / f"table_{name}.md").read_text() for name in ("main", "ranks", "differences", "ablation")
     )
     spaceless = shown.replace(" ", "")
     assert "|RTE(accuracy)|EDoRA|_60.5±0.7_|62.5±0.7|" in spaceless
     assert "|RTE(accuracy)|EDoRA,randombases|**64.5±0.7**|--(1/2)|" in spaceless
     assert "|Difference|||-4.0±0.0|" in spaceless
-    assert spaceless.count("|--(1/2)|") == 4  # in the main table, by rank, in the pair, and their difference
-    for name in ("ranks", "ablation"):
+    assert spaceless.count("|--(1/2)|") == 5  # in the main table, by rank, twice as a difference, in the pair
+    for name in ("ranks", "differences", "ablation"):
         assert f"\\label{{tab:demo_{name}}}" in (folder / f"table_{name}.tex").read_text()
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from glue_harness.comparison import compare_methods
+from glue_harness.comparison import compare_methods, compare_rows, pair_rows
 from glue_harness.config import Protocol
 from glue_harness.evidence import list_rows
 
@@ -101,3 +101,63 @@ def test_the_differences_have_bounds_once_all_entered():
     assert row["bounds"] == "range of seeds"
     (row,) = compare(make_pair([0.8, None, 0.75], RANDOM))
     assert (row["low"], row["high"]) == (None, None)
+
+
+def list_compared(rows):
+    """Return which rows stand against which, as (label, settings) each, with the seeds of each task."""
+    return [
+        (
+            (first["label"], first["settings"]),
+            (second["label"], second["settings"]),
+            {task: list(by_seed) for task, by_seed in by_task.items()},
+        )
+        for first, second, by_task in pair_rows(make_selection(rows))
+    ]
+
+
+def test_a_row_stands_against_others_at_its_rank_without_a_rank_or_at_one_that_edora_lacks():
+    rows = [
+        *make_runs("rte", "edora", [0.8]),
+        *make_runs("rte", "edora", [0.8], rank=4),
+        *make_runs("rte", "lora", [0.7]),
+        *make_runs("rte", "lora", [0.7], rank=4),
+        *make_runs("rte", "lora", [0.7], rank=1),
+        *make_runs("rte", "full", [0.7], rank=None),
+        *make_runs("rte", "lora", [0.7], model="large"),
+    ]
+    found = [(first[0], second[0]) for first, second, _ in list_compared(rows)]
+    assert found == [
+        *(("edora_r16", other) for other in ("lora_r16", "lora_r1", "full")),
+        *(("edora_r4", other) for other in ("lora_r4", "lora_r1", "full")),
+    ]
+
+
+def test_settings_of_edora_stand_against_its_first_and_other_methods_against_the_same_settings():
+    slow, fast, third = ("trainer=paper", "trainer=fast", "trainer=smoke")
+    rows = [
+        run for settings in (slow, fast, third) for run in make_runs("rte", "edora", [0.8], settings=settings)
+    ]
+    rows += make_runs("rte", "lora", [0.7], settings=fast)
+    assert [(first[1], second[0], second[1]) for first, second, _ in list_compared(rows)] == [
+        (slow, "edora_r16", fast),
+        (slow, "edora_r16", third),
+        (fast, "lora_r16", fast),
+    ]
+
+
+def test_rows_are_paired_on_the_seeds_and_tasks_of_both():
+    rows = [
+        *make_runs("rte", "edora", [0.8, 0.7, 0.9]),
+        *make_runs("cola", "edora", [0.8]),
+        *make_runs("rte", "full", [0.7, 0.8], rank=None),
+        *make_runs("mrpc", "full", [0.7], rank=None),
+    ]
+    assert list_compared(rows) == [(("edora_r16", None), ("full", None), {"rte": [1, 2]})]
+    (row,) = list_rows(compare_rows(make_selection(rows)))
+    assert row["differences"] == pytest.approx((0.1, -0.1))
+    assert (row["statistic"], row["ahead"]) == (pytest.approx(0.0), 1)
+    assert (row["label"], row["against_label"], row["against_rank"]) == ("edora_r16", "full", None)
+
+
+def test_without_edora_no_row_is_compared():
+    assert compare_rows(make_selection(make_runs("rte", "lora", SVD))).empty

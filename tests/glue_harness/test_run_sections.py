@@ -68,7 +68,8 @@ def test_without_a_search_there_is_no_column_of_settings():
 
 def test_pairs_are_of_seeds_that_both_methods_have():
     rows = [*make_runs("rte", "edora", [0.7, 0.8, None]), *make_runs("rte", "lora", [0.71, 0.75, 0.7, 0.9])]
-    (section,) = list_pairs(make_selection([*rows, *make_runs("rte", "full", [0.9], rank=None)]))
+    section, full = list_pairs(make_selection([*rows, *make_runs("rte", "full", [0.9], rank=None)]))
+    assert full.name == "EDoRA beside Full fine-tuning: tiny, r=16"
     assert (section.anchor, section.name) == ("pairs-tiny-r=16-LoRA-average", "EDoRA beside LoRA: tiny, r=16")
     (block,) = section.blocks
     assert block.head == ("seed", "EDoRA", "LoRA", "difference")
