@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
-from glue_harness.errors import InputError, input_errors
+from glue_harness.errors import CONF, InputError, choices, input_errors
 
 EXIT_BAD_INPUT = 2
 
@@ -26,6 +28,7 @@ def command_line() -> Iterator[None]:
     OmegaConf.register_new_resolver("gpus_per_run", _gpus_per_run, replace=True)
     try:
         with input_errors():
+            _check_choices(sys.argv[1:])
             yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -36,6 +39,19 @@ def command_line() -> Iterator[None]:
     except BrokenPipeError:  # whoever reads, `head` for instance, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _check_choices(arguments: Sequence[str]) -> None:
+    """Check that whoever chooses from a group of conf/ names something: of `null` Hydra makes a traceback."""
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    given = [text for text in arguments if "=" in text and text.partition("=")[0].lstrip("+") in groups]
+    for override in OverridesParser.create().parse_overrides(given):
+        if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            continue
+        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        if not all(isinstance(value, str | list) for value in values):
+            allowed = ", ".join(choices(override.get_key_element().lstrip("+")))
+            raise InputError(f"{override.input_line}: allowed is one of {allowed}")
 
 
 def _runs_at_once(runs_per_gpu: int) -> int:

@@ -96,6 +96,9 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path):
     ("arguments", "message"),
     [
         (["task=colla"], "error: task=colla: allowed is one of cola"),
+        (["model=null"], "error: model=null: allowed is one of deberta_v2_xxlarge"),
+        (["-m", "task=rte,null"], "error: task=rte,null: allowed is one of cola"),
+        (["+trainer=3"], "error: +trainer=3: allowed is one of fast, paper, smoke"),
         (["rank=0"], "error: rank=0: allowed is 1 to 64 for tiny_roberta"),
         (["+trainer.lerning_rate=1"], "error: trainer.lerning_rate: there is no such key"),
         (["data=local", "data.root=/nowhere"], "error: data.root=/nowhere: there is no such folder"),
