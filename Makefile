@@ -17,6 +17,9 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
 	$(if $(TRACKING),tracking=$(TRACKING))
 
+# `make tune` has an experiment of its own unless the caller names one.
+SEARCHED = $(if $(filter command environment,$(firstword $(origin EXPERIMENT))),experiment=$(EXPERIMENT))
+
 FILL_DOCUMENTS = $(PYTHON) -m glue_harness.documents
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
@@ -89,7 +92,7 @@ params: setup  ## count what every method trains, without weights or network; MO
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
 tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
-	@status=0; $(PYTHON) -m glue_harness.tune $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH) || status=$$?; \
+	@status=0; $(PYTHON) -m glue_harness.tune $(SEARCHED) $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH) || status=$$?; \
 	if [ $$status -le 1 ]; then $(FILL_DOCUMENTS); fi; exit $$status
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing

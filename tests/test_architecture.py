@@ -49,7 +49,7 @@ REPORTING = [
     "claims_html",
     "page",
     "aggregate restore fallback finals documents significance",
-    "optuna_search",
+    "optuna_search rounds",
     "tune",
 ]
 ABOVE_BOTH = "params submission"

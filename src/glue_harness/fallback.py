@@ -14,7 +14,7 @@ from glue_harness.search import RATES, Finding, average_pairs, choose_pair, scor
 class Fallback:
     """The choice for a model and method on any other task; `score` is its mean over the searched tasks.
 
-    `behind` says by how much each task's own best trial is ahead of it there.
+    `behind` says by how much each task's own best trial is ahead of it there, `trials` what they were.
     """
 
     model: str
@@ -22,6 +22,7 @@ class Fallback:
     rates: dict[str, float]
     score: float
     behind: dict[str, float]
+    trials: str
     commits: tuple[str, ...]
 
 
@@ -50,8 +51,15 @@ def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
         rates=dict(zip(RATES, pair, strict=True)),
         score=means[pair],
         behind=behind,
+        trials=_describe_trials(group, len(means)),
         commits=tuple(sorted({name_commit(trial) for finding in group for trial in finding.trials})),
     )
+
+
+def _describe_trials(group: list[Finding], pairs: int) -> str:
+    trial = group[0].trials[0]
+    rank = "" if trial["rank"] is None else f"rank {trial['rank']}, "
+    return f"{pairs} pairs of rates, each on every task; {rank}seed {trial['seed']}, {trial['epochs']} epochs"
 
 
 def describe_fallback(fallback: Fallback, command: str, table: str, holdout: float) -> str:
@@ -63,6 +71,7 @@ def describe_fallback(fallback: Fallback, command: str, table: str, holdout: flo
     lines = [
         f"# For tasks without a search of their own. Found by `{command}`; all trials: {table}",
         f"# The best mean over {tasks} of the scores on {show_share(holdout)} of train: {fallback.score:.4f}",
+        f"# Of {fallback.trials}",
         f"# Behind each task's own choice by {behind} points; no dev row was read",
         f"# Code {', '.join(fallback.commits)}",
         *[f"{rate}: {value!r}" for rate, value in fallback.rates.items()],

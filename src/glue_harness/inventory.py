@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +33,9 @@ class State(StrEnum):
     FAILED = "failed"
     MISSING = "missing"
 
+
+RUN_FOLDER = re.compile(r"seed\d+")
+"""A run's folder; a file of that name is found out where its record is read."""
 
 ENDED = (State.COMPLETE, State.DIVERGED)
 LEFT = (State.RUNNING, State.FAILED, State.MISSING)
@@ -105,9 +109,15 @@ def _list_settings(model_folder: str) -> Iterator[str]:
 def _list_folders(parent: str) -> list[str]:
     try:
         with os.scandir(parent) as entries:
-            return sorted(entry.path for entry in entries if entry.is_dir())
+            return sorted(
+                entry.path for entry in entries if entry.is_dir() or RUN_FOLDER.fullmatch(entry.name)
+            )
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(
+            f"{parent}: cannot be read ({error.strerror}); allowed is a folder of runs"
+        ) from error
 
 
 def _take_settings(settings: str, inventory: Inventory) -> None:

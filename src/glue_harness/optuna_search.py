@@ -52,7 +52,7 @@ def run_trials(whole: Plan, wanted: Plan) -> tuple[Plan, dict[Key, int]]:
     Raises:
         InputError: Optuna is missing, another process is at this search, or its runs start from others.
     """
-    _require_optuna()
+    require_optuna()
     groups, asked, search = _group(whole), _group(wanted), whole.config.search
     origin = next((cell.config.init_from for cell in whole.cells if cell.source is not None), None)
     require(origin is None, "init_from", origin, "null with search=optuna")
@@ -67,7 +67,12 @@ def run_trials(whole: Plan, wanted: Plan) -> tuple[Plan, dict[Key, int]]:
         return _describe(whole, studies, groups)
 
 
-def _require_optuna() -> None:
+def require_optuna() -> None:
+    """Check that Optuna is there, and make it say less.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         import optuna
     except ImportError as error:

@@ -119,7 +119,9 @@ def read_record(folder: Path) -> RunRecord | None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); allowed is a run record") from error
     except ValueError as error:
         raise InputError(f"{path}: not a run record ({error}); allowed is what this harness wrote") from error
-    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict):
+        raise InputError(f"{path}: not a run record; allowed is what this harness wrote")
+    version = plain.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version={version}: allowed is {SCHEMA_VERSION}")
     try:

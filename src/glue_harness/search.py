@@ -32,12 +32,14 @@ CURVE_VALUES = 12
 class Finding:
     """The trials of one method on one task, in the order of the grid, and the pruned ones' number.
 
-    `wanted` is the number of trials that the search is to have, pruned ones included.
+    `wanted` is the number of trials that the search is to have, pruned ones included. `earlier`: the trials
+    of the round that these were taken from.
     """
 
     trials: list[Row]
     pruned: int
     wanted: int
+    earlier: tuple[Row, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -51,24 +53,33 @@ class Finding:
         return [trial for trial in self.trials if trial["score"] is not None]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every trial has a score: none is missing, none has failed."""
+        return len(self.scored) == len(self.trials) and len(self.trials) + self.pruned >= self.wanted
+
+    @property
     def best(self) -> Row | None:
         """The trial of the highest score, of equals the one with the lowest rates.
 
-        None while a trial is missing or has failed, and where the best one has learnt nothing.
+        None while a trial is out, and where the best one has learnt nothing.
         """
-        if len(self.scored) < len(self.trials) or len(self.trials) + self.pruned < self.wanted:
+        if not self.is_whole:
             return None
         best = min(self.scored, key=lambda trial: (-trial["score"], *(trial[rate] for rate in RATES)))
         return None if best["degenerate"] or best["status"] == Status.DIVERGED else best
 
     @property
     def edges(self) -> list[str]:
-        """The rates whose chosen value is the lowest or highest of all that were tried."""
+        """The rates whose chosen value is the lowest or highest of all that were tried, in whatever round."""
         return [rate for rate in RATES if self.best is not None and self._is_edge(rate, self.best[rate])]
 
     def _is_edge(self, rate: str, value: float) -> bool:
-        tried = sorted({trial[rate] for trial in self.trials})
+        tried = sorted(self.list_values(rate))
         return len(tried) >= EDGE_VALUES and value in (tried[0], tried[-1])
+
+    def list_values(self, rate: str) -> set[float]:
+        """Return the values of a rate that were tried, in whatever round."""
+        return {trial[rate] for trial in (*self.trials, *self.earlier)}
 
 
 def find(scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, str], int]) -> list[Finding]:
@@ -204,6 +215,7 @@ def _show_curve(finding: Finding) -> str:
 def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[str]:
     trials = [trial for finding in findings for trial in finding.trials]
     seeds, epochs = ({trial[name] for trial in trials} for name in ("seed", "epochs"))
+    wanted = {finding.wanted for finding in findings}
     known = [trial for trial in trials if trial["status"] != evidence.MISSING]
     sources = {"commit": [name_commit(row) for row in known]}
     sources |= {name: [str(row[name]) for row in known] for name in ("precision", "hardware", "numerics")}
@@ -211,8 +223,8 @@ def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[
         f"Trained on {show_share(1 - holdout)} of train for {_join(epochs)} epochs, seed {_join(seeds)}; a "
         f"score is the {protocol.epoch} epoch's on the other {show_share(holdout)} of train, in percent. No "
         "dev row was read.",
-        "Every method has the same number of trials on every task. Chosen is the highest score, of equals "
-        "the lowest rates.",
+        *(["Every method has as many trials planned on every task."] if len(wanted) == 1 else []),
+        "Chosen is the highest score, of equals the lowest rates.",
         *_warn(findings),
         "Provenance: "
         + "; ".join(f"{name} {', '.join(dict.fromkeys(found))}" for name, found in sources.items())
@@ -227,7 +239,7 @@ def _warn(findings: list[Finding]) -> list[str]:
         warnings.append(
             f"At the edge of what was tried, so that a better rate may lie outside: {', '.join(edges)}."
         )
-    if any(len({t[r] for t in f.trials}) == EDGE_VALUES - 1 for f in findings for r in RATES):
+    if any(len(f.list_values(rate)) == EDGE_VALUES - 1 for f in findings for rate in RATES):
         warnings.append("Of a rate with two values either is an edge, which is not marked.")
     if any(finding.best is None for finding in findings):
         warnings.append(

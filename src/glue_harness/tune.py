@@ -9,32 +9,39 @@ two rounds: many short trials, and of each method the best again, as long as the
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from glue_harness import evidence_files, sweep
+from glue_harness import evidence, evidence_files, sweep
 from glue_harness.aggregate import write_together
 from glue_harness.collection import collect
-from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF, require
+from glue_harness.evidence import MISSING, Evidence
 from glue_harness.fallback import describe_fallback, find_fallbacks
-from glue_harness.finals import Finalists, choose_finalists
-from glue_harness.grid import Cell
+from glue_harness.finals import Finalists, choose_finalists, extend_finalists, group_methods
 from glue_harness.records import write_atomically
+from glue_harness.rounds import (
+    Asked,
+    check_search,
+    describe_cost,
+    describe_final,
+    name_final,
+    narrow,
+    plan_final,
+)
 from glue_harness.scoring import score_runs
 from glue_harness.search import RATES, Finding, describe_tuned, find, tabulate_findings
-from glue_harness.sources import divide, load_split
 from glue_harness.sweep import Plan
 
 TABLE = "search.md"
-
-Asked = Collection[tuple[str, str]]
-"""The methods and tasks that the command line has left, all of them without a filter."""
+NOT_FOUND_BY = ("runs_dir", "results_dir", "data.root", "launcher")
+"""Overrides that have no say in what a search finds."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ def tune(overrides: list[str]) -> list[Finding | None]:
         The finding of the last round for every method and task that is asked for, None where it has none.
 
     Raises:
-        InputError: what is planned is not a search; nothing has been run.
+        InputError: what is planned is not a search, or there is earlier evidence of another; nothing has been
+            run.
         SystemExit: the trials could not be run, or were interrupted.
     """
     named = any(override.startswith("experiment=") for override in overrides)
@@ -65,116 +73,121 @@ def tune(overrides: list[str]) -> list[Finding | None]:
     check_search(whole)
     wanted = whole if unfiltered == chosen else sweep.plan(chosen)
     asked = dict.fromkeys((cell.identity.method, cell.identity.task) for cell in wanted.cells)
-    announce(wanted)
     if whole.config.search.name == "optuna":
-        from glue_harness.optuna_search import run_trials
-
-        last, first = _record(*run_trials(whole, wanted)), None
-    else:
+        last, first = _run_optuna(whole, wanted, unfiltered), None
+    elif whole.config.experiment.final is None:
+        _collect(whole)  # evidence of another search is refused before anything runs
+        print(describe_cost(wanted), file=sys.stderr)
         _run_grid(chosen)
-        last, first = _record(whole, {}), None
-        if whole.config.experiment.final is not None:
-            last, first = _run_final(last, unfiltered, asked), last
-    _write_choices(last, first, asked)
+        last, first = _record(whole), None
+    else:
+        last, first = _run_two_rounds(whole, wanted, chosen, asked)
+    _write_choices(last, first, asked, unfiltered)
     by_place = {finding.key[1:]: finding for finding in last.findings}
     return [by_place.get(place) for place in asked]
 
 
-def _record(plan: Plan, pruned: dict[tuple[str, str], int]) -> Round:
-    """Write the evidence and the table of the trials that there are, and print the table."""
+def _run_two_rounds(whole: Plan, wanted: Plan, chosen: Sequence[str], asked: Asked) -> tuple[Round, Round]:
+    """Run what is left of both rounds; return the final one and the first."""
+    overrides = name_final(whole, [o for o in chosen if not o.startswith("only.")])
+    final = plan_final(whole, overrides)
+    for plan in (whole, final):
+        _collect(plan)  # evidence of another search is refused before anything runs
+    print(describe_cost(wanted), describe_final(final, asked), sep="\n", file=sys.stderr)
+    _run_grid(chosen)
+    first = _record(whole)
+    return _run_final(final, first, overrides, asked), first
+
+
+def _run_optuna(whole: Plan, wanted: Plan, overrides: Sequence[str]) -> Round:
+    from glue_harness.optuna_search import require_optuna, run_trials
+
+    require_optuna()
+    for launcher in (o.partition("=")[2] for o in overrides if o.startswith("launcher=")):
+        allowed = "joblib with search=optuna, which starts its trials itself, on this machine"
+        require(launcher == "joblib", "launcher", launcher, allowed)
+    print(describe_cost(wanted), file=sys.stderr)
+    plan, pruned = run_trials(whole, wanted)
+    return _record(plan, pruned)
+
+
+def _collect(plan: Plan) -> Evidence:
+    return collect(plan, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
+
+
+def _find(plan: Plan, collected: Evidence, pruned: dict[tuple[str, str], int]) -> list[Finding]:
+    return find(score_runs(collected, plan.config.protocol), plan.config.search.trials, pruned)
+
+
+def _record(
+    plan: Plan, pruned: dict[tuple[str, str], int] | None = None, first: Sequence[Finding] = ()
+) -> Round:
+    """Write the evidence and the table of the trials that there are, and print the table.
+
+    `first`: what the round found that these trials were taken from.
+    """
     folder = Path(plan.config.results_dir, plan.name)
-    collected = collect(plan, Path(plan.config.runs_dir), folder)
-    findings = find(score_runs(collected, plan.config.protocol), plan.config.search.trials, pruned)
+    collected = _collect(plan)
+    earlier = {finding.key: tuple(finding.trials) for finding in first}
+    findings = [replace(f, earlier=earlier.get(f.key, ())) for f in _find(plan, collected, pruned or {})]
     table = tabulate_findings(findings, plan.title, _holdout(plan), plan.config.protocol)
     write_together(folder, evidence_files.encode(collected) | {TABLE: table.encode()})
     print(table, end="")
     return Round(plan, findings, folder / TABLE)
 
 
-def _run_final(first: Round, overrides: Sequence[str], asked: Asked) -> Round:
-    """Run the final round of what is asked for, and return the whole of it."""
-    finalists = choose_finalists(first.findings)
-    wanted = _name_final(first.plan, overrides, finalists, asked)
-    if wanted is None:
-        return Round(first.plan, [], first.table)
-    announce(sweep.plan(wanted))
-    _run_grid(wanted)
-    everything = [finding.key[1:] for finding in first.findings]
-    whole = _name_final(first.plan, overrides, finalists, everything)
-    assert whole is not None
-    return _record(sweep.plan(whole), {})
+def _run_final(plan: Plan, first: Round, overrides: Sequence[str], asked: Asked) -> Round:
+    """Run the final round of what is asked for, and return the whole of it.
 
-
-def _name_final(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: Asked) -> list[str] | None:
-    """Return the overrides that plan the finalists of what is asked for, None where there are none.
-
-    The grid has a block a trial, each with the axes of that trial in the first round.
+    `plan`: all trials that it may have. What has run of them stays in the round, whatever goes on now.
     """
-    blocks, fixed = [], [o for o in overrides if o in plan.cells[0].overrides]
-    for cell in plan.cells:
-        identity = cell.identity
-        if (identity.method, identity.task) not in asked:
+    finalists = _list_started(plan)
+    _add(finalists, choose_finalists(first.findings))
+    _explain_left_out(plan, first, finalists, asked)
+    while (wanted := narrow(plan, overrides, finalists, asked)) is not None:
+        print(describe_cost(sweep.plan(wanted)), file=sys.stderr)
+        _run_grid(wanted)
+        everything = narrow(plan, overrides, finalists, [finding.key[1:] for finding in first.findings])
+        assert everything is not None
+        whole = sweep.plan(everything)
+        found = _find(whole, _collect(whole), {})
+        methods = {method for method, _ in asked}
+        added = extend_finalists([f for f in found if f.key[1] in methods], first.findings)
+        if not _add(finalists, added):
+            return _record(whole, first=first.findings)
+    return Round(plan, [], first.table)
+
+
+def _list_started(plan: Plan) -> Finalists:
+    """Return the pairs of rates of each method that a record or earlier evidence is there of."""
+    started: Finalists = {}
+    for row in evidence.list_rows(_collect(plan).runs):
+        if row["status"] != MISSING:
+            _add(started, {(row["model"], row["method"]): [tuple(row[rate] for rate in RATES)]})
+    return started
+
+
+def _add(finalists: Finalists, added: Finalists) -> bool:
+    """Add pairs to those of each method, and say whether one was new."""
+    new = False
+    for method, pairs in added.items():
+        known = finalists.setdefault(method, [])
+        fresh = [pair for pair in pairs if pair not in known]
+        known += fresh
+        new = new or bool(fresh)
+    return new
+
+
+def _explain_left_out(plan: Plan, first: Round, finalists: Finalists, asked: Asked) -> None:
+    """Say of which methods nothing goes on, and why."""
+    for method, group in group_methods(first.findings).items():
+        if method in finalists or method[1] not in {name for name, _ in asked}:
             continue
-        if _rates(cell) in finalists.get((identity.model, identity.method), []):
-            axes = (override.partition("=") for override in cell.overrides if override not in fixed)
-            blocks.append("{" + ",".join(f"{axis}:[{value}]" for axis, _, value in axes) + "}")
-    kept = [o for o in fixed if o.partition("=")[0] not in ("experiment", "experiment.grid")]
-    final = [f"experiment={plan.config.experiment.final}", f"experiment.grid=[{','.join(blocks)}]"]
-    return [*final, *kept] if blocks else None
-
-
-def check_search(plan: Plan) -> None:
-    """Check that a plan is a fair search of learning rates.
-
-    Raises:
-        InputError: a run would be scored on dev; a method has two runs for a pair of rates (a second rank or
-            seed), another number of trials than the others, or other epochs; the protocol halves dev.
-    """
-    search, groups = plan.config.search, dict[tuple[str, str], list[Cell]]()
-    allowed = "null: a grid is run whole"
-    require(search.name != "grid" or search.trials is None, "search.trials", search.trials, allowed)
-    allowed = "one with dev=whole: a search chooses on held-out rows of train, and reports none"
-    require(plan.config.protocol.dev == "whole", "protocol", plan.config.protocol.name, allowed)
-    for cell in plan.cells:
-        allowed = "a share of train, since no dev row may choose a setting"
-        require(cell.config.data.holdout is not None, "data.holdout", "null", allowed)
-        groups.setdefault((cell.identity.method, cell.identity.task), []).append(cell)
-    size, epochs = len(next(iter(groups.values()))), plan.cells[0].config.trainer.epochs
-    for (method, task), cells in groups.items():
-        place = f"experiment={plan.config.experiment.name}: {method} on {task}: "
-        pairs = {_rates(cell) for cell in cells}
-        require(len(pairs) == len(cells), f"{place}runs", len(cells), f"{len(pairs)}, one a pair of {RATES}")
-        require(len(cells) == size, f"{place}trials", len(cells), f"{size}, as for every method and task")
-        for other in {cell.config.trainer.epochs for cell in cells} - {epochs}:
-            require(False, f"{place}trainer.epochs", other, f"{epochs}, as for every method and task")
-
-
-def _rates(cell: Cell) -> tuple[float, ...]:
-    return tuple(getattr(cell.config.trainer, rate) for rate in RATES)
-
-
-def announce(plan: Plan) -> None:
-    """Say before anything runs what a round costs: its trials, and the rows that they train on.
-
-    Raises:
-        InputError: the data cannot be had.
-    """
-    methods = list(dict.fromkeys(cell.identity.method for cell in plan.cells))
-    tasks = {cell.identity.task: cell.config for cell in plan.cells}
-    trials = plan.config.search.trials or len(plan.cells) // (len(methods) * len(tasks))
-    rows = sum(_count_rows(config) for config in tasks.values()) * trials * len(methods)
-    epochs = plan.cells[0].config.trainer.epochs
-    print(
-        f"{plan.name}: {trials} trials of {epochs} epochs for each of {', '.join(methods)} on "
-        f"{', '.join(tasks)}: {trials * len(methods) * len(tasks)} runs, {rows * epochs:,} rows to train on",
-        file=sys.stderr,
-    )
-
-
-def _count_rows(config: Config) -> int:
-    splits = {"train": load_split(config.data, config.task, "train")}
-    train, _, _ = divide(splits, config.task, config.data.holdout)
-    return len(train)
+        waiting = [finding.key[2] for finding in group if not finding.is_whole]
+        why = "no pair of rates has learnt something on each task"
+        if waiting:
+            why = f"it waits for trials of the first round on {', '.join(waiting)}"
+        print(f"{plan.name}: nothing of {method[1]} goes on: {why}", file=sys.stderr)
 
 
 def _run_grid(overrides: Sequence[str]) -> None:
@@ -189,7 +202,7 @@ def _holdout(plan: Plan) -> float:
     return plan.config.data.holdout
 
 
-def _write_choices(last: Round, first: Round | None, asked: Asked) -> None:
+def _write_choices(last: Round, first: Round | None, asked: Asked, overrides: Sequence[str]) -> None:
     """Write a file of conf/tuned for every finding with a choice, and those for tasks that were not searched.
 
     Generated data choose nothing.
@@ -198,8 +211,8 @@ def _write_choices(last: Round, first: Round | None, asked: Asked) -> None:
     if plan.config.data.name == "miniature":
         print(f"data=miniature: its choices are not written to {CONF / 'tuned'}", file=sys.stderr)
         return
-    command = f"make tune MODEL={plan.config.model.name}"
-    command += f" SEARCH={plan.config.search.name}" * (plan.config.search.name != "grid")
+    finding_it = [o for o in overrides if o.partition("=")[0] not in NOT_FOUND_BY]
+    command = f"python -m glue_harness.tune {shlex.join(finding_it)}"
     table, holdout = last.table.as_posix(), _holdout(plan)
     chosen = [finding for finding in last.findings if finding.best is not None and finding.key[1:] in asked]
     for finding in chosen:

@@ -52,4 +52,5 @@ def test_its_file_holds_the_rates_and_where_they_come_from(tmp_path):
     assert OmegaConf.to_object(OmegaConf.create(text)) == found.rates
     assert "`make tune MODEL=tiny`; all trials: results/tune-tiny/search.md" in text
     assert "The best mean over rte, cola of the scores on 20 % of train: 0.8000" in text
+    assert "\n# Of 10 pairs of rates, each on every task; rank 16, seed 1, 2 epochs\n" in text
     assert "by 0.00 on RTE, 10.00 on CoLA points" in text

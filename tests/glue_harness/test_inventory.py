@@ -136,3 +136,20 @@ def test_stray_files_among_the_folders_are_left_alone(tmp_path):
     (tmp_path / "tiny" / "notes.txt").write_text("mine")
     (tmp_path / "tiny" / "rte" / "notes.txt").write_text("mine")
     assert not take_inventory(tmp_path, ["tiny"]).records
+
+
+def test_a_file_where_a_folder_of_runs_should_be_is_one_line(tmp_path):
+    (tmp_path / "tiny").write_text("")
+    with pytest.raises(
+        InputError, match=r"tiny: cannot be read \(Not a directory\); allowed is a folder of runs"
+    ):
+        take_inventory(tmp_path, ["tiny"])
+
+
+def test_a_file_where_a_run_should_be_is_one_line(tmp_path):
+    folder = write_run(make_record(make_cell()), tmp_path).parent
+    (folder / "notes.txt").write_text("whose this is, nobody asks")
+    assert state(make_cell(), tmp_path) is State.COMPLETE
+    (folder / "seed7").write_text("")
+    with pytest.raises(InputError, match=r"seed7/record.json: cannot be read \(Not a directory\)"):
+        take_inventory(tmp_path, ["tiny"])

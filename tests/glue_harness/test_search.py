@@ -1,5 +1,7 @@
 """What a search found: the choice, what speaks against it, and how it is written down."""
 
+from dataclasses import replace
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -69,6 +71,20 @@ def test_a_choice_at_the_edge_says_so(tmp_path, edge):
     )
 
 
+@pytest.mark.parametrize(("chosen", "edges"), [(1e-2, ["learning_rate"]), (1e-3, [])])
+def test_a_final_round_has_the_edges_of_the_round_before_it(tmp_path, chosen, edges):
+    (first,) = collect_trials(tmp_path / "first", FIVE)
+    (final,) = collect_trials(tmp_path / "final", {(chosen, 1e-3): 0.9, (3e-4, 1e-3): 0.8})
+    assert final.edges == []
+    assert replace(final, earlier=tuple(first.trials)).edges == edges
+
+
+def test_trials_of_other_numbers_are_not_called_equal(tmp_path):
+    two = {(1e-3, 1e-3): 0.9, (3e-4, 1e-3): 0.8}
+    findings = [*collect_trials(tmp_path / "a", FIVE), *collect_trials(tmp_path / "b", two, task="cola")]
+    assert "as many trials planned" not in tabulate_findings(findings, "T", 0.2, BEST)
+
+
 def test_a_rate_of_two_values_has_no_edge(tmp_path):
     (finding,) = collect_trials(tmp_path, FIVE | {(1e-3, 3e-3): 0.9})
     assert finding.edges == []
@@ -129,8 +145,8 @@ def test_the_table_by_hand(tmp_path):
         "| 1e-5: 62.00 · 3e-5: 81.25 · 0.0001: 66.00 |\n\n"
         "- Trained on 80 % of train for 2 epochs, seed 1; a score is the best epoch's on the other 20 % of train, in "
         "percent. No dev row was read.\n"
-        "- Every method has the same number of trials on every task. Chosen is the highest score, of equals the "
-        "lowest rates.\n"
+        "- Every method has as many trials planned on every task.\n"
+        "- Chosen is the highest score, of equals the lowest rates.\n"
         "- Of a rate with two values either is an edge, which is not marked.\n"
         "- Provenance: commit 0123456; precision fp32; hardware Intel(R) Xeon(R) @ 2.10GHz, 100%_#1; numerics 1.\n"
     )

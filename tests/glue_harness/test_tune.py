@@ -41,6 +41,7 @@ def overrides(tmp_path):
         "data=local",
         f"data.root={tmp_path / 'glue'}",
         "trainer.epochs=2",
+        "experiment.final=null",
         "trainer.precision=fp32",
         "trainer.head_learning_rate=1e-3",
         "experiment.grid=[{method: [full], trainer.learning_rate: [1e-5, 1e-4]},"
@@ -67,7 +68,7 @@ def test_a_search_runs_once_is_resumed_and_reaches_the_next_run(tmp_path, overri
     first = tune([*overrides, "only.method=[lora]"])
     assert [finding.key for finding in first] == [("tiny_roberta", "lora", "stsb")]
     assert (
-        "2 trials of 2 epochs for each of lora on stsb: 2 runs, 384 rows to train on"
+        "tune-tiny_roberta: 2 trials of 2 epochs, for lora on stsb, 384 rows to train on\n"
         in capfd.readouterr().err
     )
     assert not (conf / "tuned" / "tiny_roberta_full_stsb.yaml").exists()
@@ -105,22 +106,27 @@ def test_a_search_runs_once_is_resumed_and_reaches_the_next_run(tmp_path, overri
 @pytest.mark.slow
 def test_the_best_of_a_short_round_run_again_at_full_length_and_decide(tmp_path, overrides, conf, capfd):
     grid = "experiment.grid=[{method: [lora], rank: [4], trainer.learning_rate: [1e-5, 1e-4, 1e-3]}]"
-    long = [o for o in overrides if not o.startswith(("trainer.epochs", "experiment.grid"))] + [grid]
+    short = ("trainer.epochs", "experiment.grid", "experiment.final")
+    long = [o for o in overrides if not o.startswith(short)] + [grid]
     (finding,) = tune(long)
     said = capfd.readouterr().err
-    assert "3 trials of 3 epochs for each of lora on stsb: 3 runs" in said
-    assert "2 trials of 10 epochs for each of lora on stsb: 2 runs" in said
-    assert [trial["epochs"] for trial in finding.trials] == [10, 10]
+    assert "tune-tiny_roberta: 3 trials of 3 epochs, for lora on stsb, 864 rows to train on\n" in said
+    assert "tune_final-tiny_roberta: then two trials or more of each, 10 epochs, at least 1,920 rows" in said
+    assert (
+        "tune_final-tiny_roberta: 2 trials of 10 epochs, for lora on stsb, 1,920 rows to train on\n" in said
+    )
+    trials = len(finding.trials)
+    assert [trial["epochs"] for trial in finding.trials] == [10] * trials
     text = (conf / "tuned" / "tiny_roberta_lora_stsb.yaml").read_text()
     first, final = (tmp_path / "results" / f"{name}-tiny_roberta" for name in ("tune", "tune_final"))
     assert f"; all trials: {final / 'search.md'}\n" in text
     assert f"# Taken from 3 trials of 3 epochs: {first / 'search.md'}\n" in text
     assert f"\nlearning_rate: {finding.best['learning_rate']!r}\n" in text
     assert "3 trials" in (first / "search.md").read_text()
-    assert "2 trials" in (final / "search.md").read_text()
+    assert f"{trials} trials" in (final / "search.md").read_text()
 
     shutil.rmtree(tmp_path / "runs")
-    for experiment, count in (("tune", 3), ("tune_final", 2)):
+    for experiment, count in (("tune", 3), ("tune_final", trials)):
         planned = sweep.plan([f"experiment={experiment}", *long[1:]])
         report = restore(planned, tmp_path / "results" / planned.name, tmp_path / "runs")
         assert (report.restored, report.refused) == (count, [])
@@ -194,7 +200,14 @@ def test_a_search_is_no_table_of_results(tmp_path):
 
 def test_generated_data_choose_nothing(tmp_path, conf, capfd):
     before = snapshot(conf / "tuned")
-    tune([*SMALL, f"runs_dir={tmp_path / 'runs'}", f"results_dir={tmp_path / 'results'}"])
+    tune(
+        [
+            *SMALL,
+            "experiment.final=null",
+            f"runs_dir={tmp_path / 'runs'}",
+            f"results_dir={tmp_path / 'results'}",
+        ]
+    )
     assert "data=miniature: its choices are not written" in capfd.readouterr().err
     assert snapshot(conf / "tuned") == before
 

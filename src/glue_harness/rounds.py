@@ -1,0 +1,121 @@
+"""A search's rounds as plans: whether they are a fair search, which trials a round has, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from glue_harness import sweep
+from glue_harness.errors import choices, require, require_one_of
+from glue_harness.estimate import count_examples
+from glue_harness.finals import Finalists
+from glue_harness.grid import Cell
+from glue_harness.search import RATES, Pair
+from glue_harness.sweep import Plan
+
+Asked = Collection[tuple[str, str]]
+"""The methods and tasks that the command line has left, all of them without a filter."""
+
+NOT_CARRIED = ("experiment", "experiment.final", "trainer.epochs")
+"""What the command line says of the first round alone."""
+
+
+def check_search(plan: Plan) -> None:
+    """Check that a plan is a fair search of learning rates.
+
+    Raises:
+        InputError: a run would be scored on dev; a method has two runs for a pair of rates (a second rank or
+            seed), another number of trials than the others, or other epochs; the protocol halves dev.
+    """
+    search, groups = plan.config.search, dict[tuple[str, str], list[Cell]]()
+    allowed = "null: a grid is run whole"
+    require(search.name != "grid" or search.trials is None, "search.trials", search.trials, allowed)
+    allowed = "one with dev=whole: a search chooses on held-out rows of train, and reports none"
+    require(plan.config.protocol.dev == "whole", "protocol", plan.config.protocol.name, allowed)
+    for cell in plan.cells:
+        allowed = "a share of train, since no dev row may choose a setting"
+        require(cell.config.data.holdout is not None, "data.holdout", "null", allowed)
+        groups.setdefault((cell.identity.method, cell.identity.task), []).append(cell)
+    size, epochs = len(next(iter(groups.values()))), plan.cells[0].config.trainer.epochs
+    for (method, task), cells in groups.items():
+        place = f"experiment={plan.config.experiment.name}: {method} on {task}: "
+        pairs = {get_rates(cell) for cell in cells}
+        require(len(pairs) == len(cells), f"{place}runs", len(cells), f"{len(pairs)}, one a pair of {RATES}")
+        require(len(cells) == size, f"{place}trials", len(cells), f"{size}, as for every method and task")
+        for other in {cell.config.trainer.epochs for cell in cells} - {epochs}:
+            require(False, f"{place}trainer.epochs", other, f"{epochs}, as for every method and task")
+
+
+def name_final(first: Plan, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that plan the final round of a search, from those of the first.
+
+    Raises:
+        InputError: `experiment.final` names no experiment.
+    """
+    name = first.config.experiment.final
+    assert name is not None
+    require_one_of("experiment.final", name, tuple(choices("experiment")))
+    return [f"experiment={name}", *(o for o in overrides if o.partition("=")[0] not in NOT_CARRIED)]
+
+
+def plan_final(first: Plan, overrides: Sequence[str]) -> Plan:
+    """Return the plan of all trials that the final round may have: those of `first`, for longer.
+
+    Raises:
+        InputError: it is not longer, is no fair search, or lacks trials of the first round.
+    """
+    final = sweep.plan(list(overrides))
+    check_search(final)
+    short, long = (plan.cells[0].config.trainer.epochs for plan in (first, final))
+    place = f"experiment.final={first.config.experiment.final}"
+    require(long > short, f"{place}: trainer.epochs", long, f"more than the {short} of the first round")
+    missing = {_get_trial(cell) for cell in first.cells} - {_get_trial(cell) for cell in final.cells}
+    allowed = "one with all of the first round's methods, tasks and rates"
+    require(not missing, f"{place}: trials that it lacks", len(missing), allowed)
+    return final
+
+
+def get_rates(cell: Cell) -> Pair:
+    """Return a trial's value of each of RATES."""
+    return tuple(getattr(cell.config.trainer, rate) for rate in RATES)
+
+
+def _get_trial(cell: Cell) -> tuple[str, str, Pair]:
+    return cell.identity.method, cell.identity.task, get_rates(cell)
+
+
+def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: Asked) -> list[str] | None:
+    """Return the overrides that plan the finalists of what is asked for, None where there are none.
+
+    `overrides` are those of `plan`. The grid has a block a trial, each with the axes of that trial there.
+    """
+    blocks, fixed = [], [o for o in overrides if o in plan.cells[0].overrides]
+    for cell in plan.cells:
+        identity = cell.identity
+        if (identity.method, identity.task) not in asked:
+            continue
+        if get_rates(cell) in finalists.get((identity.model, identity.method), []):
+            axes = (override.partition("=") for override in cell.overrides if override not in fixed)
+            blocks.append("{" + ",".join(f"{axis}:[{value}]" for axis, _, value in axes) + "}")
+    kept = [o for o in fixed if not o.startswith("experiment.grid=")]
+    return [*kept, f"experiment.grid=[{','.join(blocks)}]"] if blocks else None
+
+
+def describe_final(plan: Plan, asked: Asked) -> str:
+    """Say before the first round what the final one will cost at least: two trials of what is asked for."""
+    cells = {(cell.identity.method, cell.identity.task): cell for cell in plan.cells}
+    counted = [count_examples(cells[place].config) for place in asked]
+    rows = "" if None in counted else f", at least {2 * sum(n or 0 for n in counted):,} rows to train on"
+    return f"{plan.name}: then two trials or more of each, {plan.cells[0].config.trainer.epochs} epochs{rows}"
+
+
+def describe_cost(plan: Plan) -> str:
+    """Say what a round costs: its trials, and the rows that all of them train on."""
+    methods = dict.fromkeys(cell.identity.method for cell in plan.cells)
+    tasks = dict.fromkeys(cell.identity.task for cell in plan.cells)
+    groups = len({(cell.identity.method, cell.identity.task) for cell in plan.cells})
+    # a search that draws its trials has as many as it says, each at a length that its grid has too
+    drawn = 1.0 if plan.config.search.trials is None else plan.config.search.trials * groups / len(plan.cells)
+    counted = [count_examples(cell.config) for cell in plan.cells]
+    rows = "" if None in counted else f", {round(drawn * sum(n or 0 for n in counted)):,} rows to train on"
+    trials = f"{round(drawn * len(plan.cells))} trials of {plan.cells[0].config.trainer.epochs} epochs"
+    return f"{plan.name}: {trials}, for {', '.join(methods)} on {', '.join(tasks)}{rows}"
