@@ -21,6 +21,10 @@ LAUNCHERS = {
 """Hydra's name of a launcher -> ours, and what installs its package."""
 
 
+GRID = "allowed is a list of blocks, each a mapping of axes to values, such as [{task: [rte], seed: [1, 2]}]"
+"""What an experiment's grid may be."""
+
+
 class InputError(ValueError):
     """Input that cannot be used; the message is one line: field, value, what is allowed."""
 
@@ -63,8 +67,16 @@ def explain(error: Exception) -> str:
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
             return _explain_key(link)
         if isinstance(link, ValidationError):
-            return f"{_full_key(link)}: {str(link).partition(chr(10))[0]}"
-    return " ".join(str(error).split())
+            return _explain_value(link)
+    text = " ".join(str(error).split())
+    return f"{text}; {GRID}" if "override experiment.grid=" in text else text
+
+
+def _explain_value(error: ValidationError) -> str:
+    key, reason = _full_key(error), str(error).partition("\n")[0]
+    if key.isdecimal():  # OmegaConf loses the name of the list that a value stands in; the schema has one
+        key = f"experiment.grid[{key}]"
+    return f"{key}: {reason}" + (f"; {GRID}" if key.startswith("experiment.grid") else "")
 
 
 def _full_key(error: OmegaConfBaseException) -> str:

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from glue_harness.composition import fill_in
 from glue_harness.config import Config
-from glue_harness.errors import CONF, InputError, input_errors, require
+from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
@@ -138,9 +138,12 @@ def _filter_block(block: dict[str, Any], base: Config) -> dict[str, Any]:
     filtered = dict(block)
     for axis, wanted in _filters(base).items():
         if axis in block:
-            values = block[axis] if isinstance(block[axis], list) else [block[axis]]
-            filtered[axis] = [value for value in values if value in wanted]
+            filtered[axis] = [value for value in _list_values(block[axis]) if value in wanted]
     return filtered
+
+
+def _list_values(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
 
 
 def _check_grid(base: Config, fixed: list[str]) -> None:
@@ -153,6 +156,10 @@ def _check_grid(base: Config, fixed: list[str]) -> None:
             "and a list of blocks, each a product of axes"
         )
     axes = dict.fromkeys(axis for block in base.experiment.grid for axis in block)
+    for axis in (name for name in axes if (CONF / name).is_dir()):
+        for value in (v for block in base.experiment.grid for v in _list_values(block.get(axis, []))):
+            allowed = f"one of {', '.join(choices(axis))}"
+            require(isinstance(value, str | list), f"experiment.grid: {axis}", value, allowed)
     single = [axis for axis in axes if axis.startswith(("trainer.", "method.adapter."))]
     for axis in base.experiment.searched:
         allowed = ", ".join(single) or "nothing: the grid gives no trainer.… and no method.adapter.…"
@@ -163,8 +170,7 @@ def _check_filters(base: Config) -> None:
     for axis, wanted in _filters(base).items():
         offered: dict[Any, None] = {}
         for block in base.experiment.grid:
-            values = block.get(axis, [])
-            offered |= dict.fromkeys(values if isinstance(values, list) else [values])
+            offered |= dict.fromkeys(_list_values(block.get(axis, [])))
         missing = [value for value in wanted if value not in offered]
         if missing:
             shown = ", ".join(str(value) for value in offered) or "nothing: there is no such axis in the grid"

@@ -109,6 +109,10 @@ def plant(tmp_path, monkeypatch):
         ("experiment: {name: planted, grid: [{taks: [rte]}]}", "taks"),
         ("experiment: {name: planted, grid: [{rank: [4, many]}]}", "rank: Value 'many'"),
         ("experiment: {name: planted, grid: [{task: []}]}", "no run of the grid"),
+        ("experiment: {name: planted, grid: [{task: [rte, 3]}]}", "grid: task=3: allowed is one of cola, "),
+        ("experiment: {name: planted, grid: [{task: null}]}", "grid: task=None: allowed is one of cola, "),
+        ("experiment: {name: planted, grid: [rte]}", "experiment.grid.*; allowed is a list of blocks, each"),
+        ("experiment: {name: planted, grid: rte}", "experiment.grid.*; allowed is a list of blocks, each"),
     ],
 )
 def test_an_experiment_without_a_usable_grid_is_one_line(plant, text, message):
