@@ -40,7 +40,7 @@ from glue_harness.search import RATES, Finding, describe_tuned, find, tabulate_f
 from glue_harness.sweep import Plan
 
 TABLE = "search.md"
-NOT_FOUND_BY = ("runs_dir", "results_dir", "data.root", "launcher")
+NOT_FOUND_BY = ("runs_dir", "results_dir", "data.root", "launcher", "launcher.runs_per_gpu")
 """Overrides that have no say in what a search finds."""
 
 
