@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from itertools import islice
-from statistics import median
 
 import numpy as np
 import pytest
@@ -51,17 +50,20 @@ def ten_thousand_records(tmp_path_factory):
 def test_ten_thousand_records_are_planned_and_looked_at_in_the_time_to_read_them_twice(
     ten_thousand_records, entry
 ):
-    """Less than 3 s where the machine has nothing else to do: 1.2 to 1.5 times a plain read of their JSON."""
+    """Less than 3 s where the machine has nothing else to do: 1.2 to 1.7 times a plain read of their JSON.
+
+    Neighbours on the same host only ever add to a time, and to either one: the least of each is compared.
+    """
     command = [sys.executable, "-m", f"glue_harness.{entry}", "experiment=paper_grid"]
     command += [f"runs_dir={ten_thousand_records}"]
-    ratios = []
-    for _ in range(3):
-        plainly, _ = take_time([sys.executable, "-c", READ_PLAINLY, str(ten_thousand_records)])
-        seconds, shown = take_time(command)
-        ratios.append(seconds / plainly)
+    plainly, seconds = [], []
+    for _ in range(5):
+        plainly.append(take_time([sys.executable, "-c", READ_PLAINLY, str(ten_thousand_records)])[0])
+        taken, shown = take_time(command)
+        seconds.append(taken)
         assert "10,490 complete, 10 missing" in shown
         assert "250/250" in shown
-    assert median(ratios) < 2, ratios
+    assert min(seconds) < 2 * min(plainly), (seconds, plainly)
 
 
 READ_PLAINLY = """
