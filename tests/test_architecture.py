@@ -7,13 +7,14 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 
-# From the ground up. Rooms on one line may import those on the lines above, never each other's superiors.
+# From the ground up. A room may import rooms on earlier lines only.
 ROOMS = [
-    "errors garbage",
+    "errors garbage metric_facts",
     "config progress miniature claims processes",
+    "content",
     "composition",
     "tracking",
-    "seeding content hardware",
+    "seeding hardware",
     "tsv identity tokens",
     "records",
     "sources data inventory acceleration",
@@ -130,4 +131,4 @@ def test_only_the_entrances_see_hydra():
         for room, imports in HARNESS.items()
         if any(name.split(".")[0] in ("hydra", "omegaconf") for name in imports)
     }
-    assert seeing <= HYDRA_ROOMS | {"aggregate", "restore"}
+    assert seeing <= HYDRA_ROOMS

@@ -10,6 +10,7 @@ import pandas as pd
 from glue_harness import evidence
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
+from glue_harness.metric_facts import METRICS
 from glue_harness.selection import SERIES_KEY, Selection, split_rows
 
 METHODS = {
@@ -27,7 +28,6 @@ METHODS = {
     "ia3": "IA3",
 }
 TASKS = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B"}
-METRICS = {"matthews_correlation": "Matthews", "pearson": "Pearson", "spearman": "Spearman", "f1": "F1"}
 
 
 def name_row(row: Row) -> str:
@@ -103,7 +103,7 @@ def name_task(task: str) -> str:
 
 def name_metric(metric: str) -> str:
     """Return a metric's short name."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    return METRICS[metric].title
 
 
 def count_seeds(summary: pd.DataFrame) -> int:

@@ -9,8 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from glue_harness.config import Config, Model
-from glue_harness.errors import choices, input_errors, require, require_one_of
+from glue_harness import miniature
+from glue_harness.config import Config, Model, Task
+from glue_harness.content import run_splits
+from glue_harness.errors import InputError, choices, input_errors, require, require_one_of
+from glue_harness.metric_facts import METRICS
 
 PROTOCOL = {
     "setting": ("chosen", "apart"),
@@ -19,6 +22,18 @@ PROTOCOL = {
     "dev": ("whole", "halves"),
 }
 """A protocol's choices."""
+
+ARCHITECTURE = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "max_position_embeddings",
+    "pad_token_id",
+    "initializer_range",
+)
+"""What the harness itself reads of a model's architecture."""
 
 
 def resolve(composed: DictConfig) -> Config:
@@ -68,6 +83,9 @@ def check(config: Config) -> None:
         InputError: naming field, value and what is allowed.
     """
     trainer = config.trainer
+    for field in ARCHITECTURE:
+        allowed = "what the model's config.json says"
+        require(field in config.model.architecture, f"model.architecture.{field}", "missing", allowed)
     largest = max_rank(config.model)
     require(1 <= config.rank <= largest, "rank", config.rank, f"1 to {largest} for {config.model.name}")
     require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 4294967295")
@@ -83,11 +101,12 @@ def check(config: Config) -> None:
     require_one_of("trainer.precision", trainer.precision, ("auto", "bf16", "fp32"))
     require_one_of("trainer.padding", trainer.padding, ("batch", "max_length"))
     _check_options(config)
-    for name, allowed in PROTOCOL.items():
-        require_one_of(f"protocol.{name}", getattr(config.protocol, name), allowed)
+    for name, options in PROTOCOL.items():
+        require_one_of(f"protocol.{name}", getattr(config.protocol, name), options)
     require_one_of("model.weights.source", config.model.weights.source, ("hub", "package", "random"))
     require_one_of("data.name", config.data.name, ("hub", "local", "miniature"))
-    require_one_of("task.headline", config.task.headline, tuple(config.task.metrics))
+    _check_task(config.task)
+    _check_splits(config)
     positive = ("max_steps", "device_batch_size")
     for name in (n for n in positive if getattr(trainer, n) is not None):
         require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "1 or more, or null")
@@ -98,6 +117,26 @@ def check(config: Config) -> None:
         trainer.max_length,
         f"at most {limit} for the model",
     )
+
+
+def _check_task(task: Task) -> None:
+    for name in task.metrics:
+        require_one_of("task.metrics", name, tuple(METRICS))
+        misuse = METRICS[name].explain_misuse(len(task.labels))
+        if misuse is not None:
+            raise InputError(f"task.metrics={name}: is {misuse}; {task.name} has {len(task.labels)} labels")
+    require_one_of("task.headline", task.headline, tuple(task.metrics))
+
+
+def _check_splits(config: Config) -> None:
+    """Check that the rows a run reads are known to be what was published, or are made by code."""
+    task, data = config.task, config.data
+    if data.name == "miniature":
+        require_one_of("task.name", task.name, miniature.TASKS)
+        return
+    for name in run_splits(task, data.holdout):
+        allowed = "its number of rows, and the fingerprint of its content if known: {rows: 100, sha256: null}"
+        require(name in task.splits, f"task.splits.{name}", "missing", allowed)
 
 
 def _check_options(config: Config) -> None:

@@ -52,7 +52,7 @@ class Split:
 class Tsv:
     """A task in the GLUE download: its folder; its columns by title, or by position without a header."""
 
-    folder: str = MISSING
+    folder: str = "${..name}"
     columns: dict[str, str] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
 

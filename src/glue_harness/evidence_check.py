@@ -22,6 +22,7 @@ from glue_harness.evidence import (
     name_prediction,
     select_kept_epochs,
 )
+from glue_harness.metric_facts import METRICS, MetricFacts
 from glue_harness.records import Status
 
 PLANNED_FIELDS = (
@@ -47,13 +48,6 @@ COMPLETE_FIELDS = tuple(f"{part}_parameters" for part in ("adapter", "head", "to
 """What all complete runs of a cell have in common besides."""
 
 ANY = (0, math.inf)
-METRIC_RANGES = {
-    **{"accuracy": (0, 1), "f1": (0, 1), "matthews_correlation": (-1, 1)},
-    **{"pearson": (-1, 1), "spearman": (-1, 1), "degenerate": (0, 1)},
-}
-UNDEFINABLE = ("matthews_correlation", "pearson", "spearman")
-"""Metrics that a constant prediction leaves undefined."""
-
 RUN_RANGES = {
     **{"majority_score": (-1, 1), "truncated_share": (0, 1), "epochs": (1, math.inf), "seed": ANY},
     **{f"{part}_parameters": ANY for part in ("adapter", "head", "total", "backbone")},
@@ -108,6 +102,7 @@ def _check_run(row: Row, place: str) -> None:
     needed = PLANNED_FIELDS + RUN_FIELDS * (row["status"] != MISSING)
     for name in needed + RESULT_FIELDS * (row["status"] in (Status.COMPLETE, Status.DIVERGED)):
         require(row[name] is not None, f"{place}{name}", "", f"a value, since the run is {row['status']}")
+    require_one_of(f"{place}headline", row["headline"], tuple(METRICS))
     for name, (low, high) in RUN_RANGES.items():
         value = row[name]
         require(value is None or low <= value <= high, f"{place}{name}", value, _name_range(low, high))
@@ -153,16 +148,16 @@ def _check_epochs(row: Row, epoch_rows: list[Row], place: str) -> None:
 
 def _check_values(epochs: pd.DataFrame, place: str) -> None:
     """Check that each metric lies where it can, and that it is known where it always is."""
-    for metric, (low, high) in METRIC_RANGES.items():
+    for metric, facts in {**METRICS, DEGENERATE[1]: MetricFacts("degenerate")}.items():
         values = epochs.loc[epochs["metric"] == metric, "value"]
         outside = (
-            (values < low - ROUNDING)
-            | (values > high + ROUNDING)
-            | (values.isna() & (metric not in UNDEFINABLE))
+            (values < facts.lowest - ROUNDING)
+            | (values > 1 + ROUNDING)
+            | (values.isna() & (not facts.correlates))
         )
         for number, value in values[outside.fillna(False)].items():
             shown = "" if pd.isna(value) else value
-            require(False, f"{place}row {number + 1}: {metric}", shown, _name_range(low, high))
+            require(False, f"{place}row {number + 1}: {metric}", shown, _name_range(facts.lowest, 1))
 
 
 def _check_predictions(

@@ -14,6 +14,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from glue_harness.config import Task
+from glue_harness.metric_facts import METRICS
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sk.accuracy_score,
@@ -22,10 +23,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "pearson": lambda references, predictions: stats.pearsonr(references, predictions).statistic,
     "spearman": lambda references, predictions: stats.spearmanr(references, predictions).statistic,
 }
-"""Metric name to function of (references, predictions), both (rows,)."""
-
-CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
-"""Metrics on which a constant prediction scores 0 by convention."""
+"""Metric name (`metric_facts.METRICS`) to function of (references, predictions), both (rows,)."""
 
 PARTS: dict[str, slice] = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 """Parts of dev by row number: the halves let one select and the other report."""
@@ -79,7 +77,7 @@ def score_parts(
 
 def score_majority(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task) -> float:
     """Return the headline score on dev of predicting the most frequent train label throughout."""
-    if task.headline in CORRELATIONS:
+    if METRICS[task.headline].correlates:
         return 0.0
     values, counts = np.unique(train_labels, return_counts=True)
     constant = np.full_like(dev_labels, values[counts.argmax()])

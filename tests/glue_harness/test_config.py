@@ -33,6 +33,11 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("protocol.dev=third", "protocol.dev=third: allowed is one of whole, halves"),
         ("protocol.setting=any", "protocol.setting=any: allowed is one of chosen, apart"),
         ("protocol=nix", "protocol=nix: allowed is one of best_epoch, held_out, paper_last"),
+        ("task.metrics=[accuracy,recal]", "task.metrics=recal: allowed is one of accuracy, f1, "),
+        ("task.metrics=[pearson]", "task.metrics=pearson: is a regression's; "),
+        ("task.labels=[]", "task.metrics=accuracy: is a classification's; "),
+        ("task.headline=recall", "task.headline=recall: allowed is one of "),
+        ("task.name=own", "task.name=own: allowed is one of cola, "),
         ("data.name=web", "data.name=web: allowed is one of hub, local, miniature"),
         ("data.holdout=1", "data.holdout=1.0: allowed is between 0 and 1, or null"),
         ("init_from=nix", "init_from=nix: allowed is one of cola, mnli, "),
@@ -47,6 +52,23 @@ def test_bad_input_is_one_line_naming_field_value_and_what_is_allowed(build_conf
         build_config(override)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["task=mnli", "task.metrics=[accuracy,f1]"],
+            "task.metrics=f1: is that of a task with two labels; mnli has 3",
+        ),
+        (["data=hub", "~task.splits.train"], "task.splits.train=missing: allowed is its number of rows"),
+        (["~model.architecture.hidden_size"], "model.architecture.hidden_size=missing: allowed is "),
+    ],
+)
+def test_a_task_or_model_file_that_lacks_something_says_what(build_config, overrides, expected):
+    with pytest.raises(InputError) as caught:
+        build_config(*overrides)
+    assert str(caught.value).startswith(expected)
 
 
 def test_seed_zero_is_kept(build_config):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from glue_harness.config import Split
 from glue_harness.content import fingerprint, run_splits
 from glue_harness.errors import InputError
 from glue_harness.run import run_once
@@ -101,6 +102,23 @@ def test_a_spoilt_file_is_one_line(rte, content, message):
     with pytest.raises(InputError, match=message) as caught:
         load_split(config.data, config.task, "train")
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_title(rte):
+    config, folder = rte
+    text = HEADER.removeprefix("index\t") + "a\tb\tentailment\n"
+    (folder / "train.tsv").write_text(text, encoding="utf-8-sig")
+    assert load_split(config.data, config.task, "train")["sentence1"] == ["a"]
+
+
+def test_lines_cut_short_are_left_out_where_the_rest_is_what_was_published(rte):
+    config, folder = rte
+    (folder / "train.tsv").write_text(HEADER + "0\ta\n1\tc\td\tentailment\n2\te\n")
+    config.task.splits = {"train": Split(rows=1)}
+    assert load_split(config.data, config.task, "train")["sentence1"] == ["c"]
+    config.task.splits = {"train": Split(rows=2)}
+    with pytest.raises(InputError, match="line 2: 2 fields; allowed is 4"):
+        load_split(config.data, config.task, "train")
 
 
 def test_the_first_qnli_is_told_from_the_second(build_config, tmp_path):
