@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import Status, find_source
+
+CHOOSES_GRID = ("model", "trainer", "preset")
+"""Axes that may choose another grid for one experiment."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +95,43 @@ def plan(overrides: list[str]) -> Plan:
     """
     with _composer(), input_errors(), no_garbage_collection():
         fixed, swept = _split_overrides(overrides)
-        first = as_overrides({axis: values[0] for axis, values in swept.items()})
-        base = fill_in(compose_config([*fixed, *first]), {})
-        _check_grid(base, fixed)
-        _check_filters(base)
+        bases = list(_compose_bases(fixed, swept))
+        base = bases[0][0]
         named = {override.partition("=")[0] for override in fixed}
         cells: dict[Key, Cell] = {}
-        for block in base.experiment.grid or [{}]:
-            axes = {axis: v for axis, v in _filter_block(block, base).items() if axis not in named} | swept
-            for cell in expand_block(fixed, axes):
-                cells.setdefault(cell.key, cell)
-        name = _results_name(base, fixed)
+        for own, left in bases:
+            for block in own.experiment.grid or [{}]:
+                axes = {axis: v for axis, v in _filter_block(block, own).items() if axis not in named} | left
+                for cell in expand_block(fixed, axes):
+                    cells.setdefault(cell.key, cell)
+        name = _results_name(base, fixed, swept)
     if not cells:
         raise InputError(
             f"only={_filters(base)}: no run of the grid has all of these; allowed is a part of it"
         )
     return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
+
+
+def _compose_bases(
+    fixed: list[str], swept: dict[str, list[Any]]
+) -> Iterator[tuple[Config, dict[str, list[Any]]]]:
+    """Yield the configuration that has the grid, and what is swept over that grid.
+
+    An experiment's grid may be another for each model, trainer and preset (conf/sourced_grid): one for each
+    choice of those that are swept.
+
+    Raises:
+        InputError: a grid that is none, or a filter that matches nothing of it.
+    """
+    first = {axis: values[0] for axis, values in swept.items()}
+    base = fill_in(compose_config([*fixed, *as_overrides(first)]), {})
+    choosing = [axis for axis in CHOOSES_GRID if axis in swept and base.experiment.grid]
+    for values in itertools.product(*(swept[axis] for axis in choosing)):
+        choice = dict(zip(choosing, values, strict=True))
+        own = fill_in(compose_config([*fixed, *as_overrides(first | choice)]), {}) if choice else base
+        _check_grid(own, fixed)
+        _check_filters(own)
+        yield own, swept | {axis: [value] for axis, value in choice.items()}
 
 
 @contextlib.contextmanager
@@ -177,16 +202,20 @@ def _check_filters(base: Config) -> None:
             raise InputError(f"only.{axis}={missing[0]}: allowed is {shown}")
 
 
-def _results_name(base: Config, fixed: list[str]) -> str:
+def _results_name(base: Config, fixed: list[str], swept: dict[str, list[Any]]) -> str:
     """Name the results: the experiment, and whatever the command line put in the place of its own choices."""
     if base.experiment.name is None:
         return "sweep"
-    kept = [o for o in fixed if o.partition("=")[0] not in ("model", "trainer", "data", "preset")]
-    if kept == fixed:
+    chosen = {axis: [value] for axis, _, value in (override.partition("=") for override in fixed)} | swept
+    replaced = {axis: chosen[axis] for axis in ("model", "trainer", "data", "preset") if axis in chosen}
+    if not replaced:
         return base.experiment.name
-    own = compose_config(kept)
-    replaced = [base.model.name] * (base.model.name != own.model.name)
-    replaced += [base.trainer.name] * (base.trainer.name != own.trainer.name)
-    replaced += ["miniature"] * (base.data.name == "miniature" != own.data.name)
-    replaced += [o.partition("=")[2] for o in fixed if o.startswith("preset=")]
-    return "-".join([base.experiment.name, *replaced])
+    own = compose_config([override for override in fixed if override.partition("=")[0] not in replaced])
+    own_names = {"model": own.model.name, "trainer": own.trainer.name}
+    parts = [base.experiment.name]
+    for axis, values in replaced.items():
+        if axis == "data":
+            parts += [value for value in values if value == "miniature" != own.data.name]
+        elif values != [own_names.get(axis)]:
+            parts += values
+    return "-".join(parts)

@@ -97,3 +97,18 @@ def test_other_models_and_the_paper_s_protocol_keep_the_grid_of_the_experiment()
         cells = plan(["experiment=glue_all", override, "only.method=[lora]", "only.task=[rte]"]).cells
         assert {cell.config.trainer.learning_rate for cell in cells} == {5e-4}
         assert {cell.config.trainer.epochs for cell in cells} == {50 if override == "trainer=paper" else 10}
+
+
+@pytest.mark.parametrize(
+    ("axis", "choices", "name"),
+    [
+        ("model", ["roberta_base", "roberta_large"], "glue_all-roberta_base-roberta_large"),
+        ("trainer", ["fast", "paper"], "glue_all-fast-paper"),
+    ],
+)
+def test_each_choice_of_a_sweep_is_trained_with_the_values_it_has_alone(axis, choices, name):
+    part = ["experiment=glue_all", "only.method=[lora,full]", "only.task=[rte]", "only.seed=[1]"]
+    swept = plan([*part, f"{axis}={','.join(choices)}"])
+    alone = [cell.key for choice in choices for cell in plan([*part, f"{axis}={choice}"]).cells]
+    assert [cell.key for cell in swept.cells] == alone
+    assert swept.name == name
