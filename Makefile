@@ -35,7 +35,7 @@ help:  ## list the targets
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
 	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date"
 
-setup: $(VENV)/.installed  ## make the environment in $(VENV), exact pins
+setup: $(VENV)/.installed  ## make the environment in .venv (VENV=... elsewhere), exact pins
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	python3 -m venv $(VENV)
@@ -104,6 +104,7 @@ bench: setup  ## time and weigh the methods side by side, 25 minutes on a machin
 
 bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))
+	@$(FILL_DOCUMENTS)
 
 stress: setup  ## kill a run twenty times at random and compare bits with an undisturbed one, in fp32 and bf16
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -s -m "slow or not slow" tests/glue_harness/test_kill_storms.py

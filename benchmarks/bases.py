@@ -64,7 +64,7 @@ def main() -> None:
         adapt("random bases", bases="random")
         save_and_load(folder / "with", save_bases=True)
         save_and_load(folder / "without", save_bases=False)
-        size = sum(path.stat().st_size for path in folder.glob("cache/**/*.tensors"))
+        size = sum(path.stat().st_size for path in folder.glob("cache/**/*.safetensors"))
         print(f"{size:,} bytes of cache")
         os.environ["EDORA_CACHE"] = str(folder / "empty")
         base = make_base()

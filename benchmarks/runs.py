@@ -158,7 +158,8 @@ def measure(arguments: argparse.Namespace) -> str:
     }
     for part in arguments.parts:
         require_one_of("parts", part, tuple(parts))
-    if not Path(arguments.glue_root, TASK).is_dir():
+    needs_glue = set(arguments.parts) - {"growth"}
+    if needs_glue and not Path(arguments.glue_root, TASK).is_dir():
         raise InputError(f"glue-root={arguments.glue_root}: allowed is a folder that holds {TASK}/")
     folder = Path(arguments.out)
     results: Results = open_results(folder / "runs.json", course)
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", default=["epochs", "cores", "sweep", "growth"])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each part")
     parser.add_argument("--steps", type=int, help=f"steps of {MODEL} on {TASK} instead of an epoch")
-    parser.add_argument("--glue-root", default="../shared/glue", help="GLUE from a clone of nyu-mll/glue")
+    parser.add_argument("--glue-root", default="glue", help="GLUE from a clone of nyu-mll/glue")
     parser.add_argument("--out", default="results/bench", help="folder of runs.json and runs.md")
     with command_line():
         print(measure(parser.parse_args(argv)), end="")

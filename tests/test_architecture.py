@@ -18,7 +18,7 @@ ROOMS = [
     "tsv identity tokens",
     "records",
     "sources data inventory acceleration",
-    "grid metrics",
+    "grid metrics endings",
     "logits backbone",
     "method callbacks staging checkpoints",
     "preparation arguments",

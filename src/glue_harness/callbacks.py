@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from glue_harness.config import Config
+from glue_harness.config import Config, name_run
 from glue_harness.identity import Identity
 from glue_harness.processes import agree, count_processes
 from glue_harness.progress import Progress, clear_progress, open_bar, write_progress
@@ -119,10 +119,10 @@ class CheckpointTimer(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """One bar a run: its steps, and the headline score as epochs end."""
+    """One bar a run: its steps, and the dev loss after each epoch."""
 
     def __init__(self, config: Config) -> None:
-        self.label = f"{config.model.name} {config.task.name} {config.method.label} seed {config.seed}"
+        self.label = name_run(config)
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

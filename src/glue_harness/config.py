@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -243,3 +244,13 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+def name_run(config: Config) -> str:
+    """Name a run as a person would."""
+    return f"{config.model.name} {config.task.name} {config.method.label} seed {config.seed}"
+
+
+def label_folder(config: Config) -> Path:
+    """Return the folder with all runs of a model, task and method's label, one below it for each setting."""
+    return Path(config.runs_dir, config.model.name, config.task.name, config.method.label)

@@ -11,17 +11,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from glue_harness.config import label_folder
+from glue_harness.endings import Ending
+from glue_harness.errors import InputError
 from glue_harness.estimate import estimate
 from glue_harness.grid import Cell
 from glue_harness.hardware import runs_at_once
-from glue_harness.inventory import ENDED, Inventory
+from glue_harness.inventory import ENDED, Inventory, list_records, read_key
 from glue_harness.overview import describe_time
 from glue_harness.progress import open_bar
-from glue_harness.records import RECORD_NAME, Status
 from glue_harness.sweep import Plan
 
 POLLS_PER_SECOND = 1000.0
-"""Records that are looked for in a second, at most: a look at a shared file system costs its server."""
+"""Records that are looked at in a second, at most: a look at a shared file system costs its server."""
 
 
 def announce(plan: Plan, todo: Sequence[Cell], inventory: Inventory) -> None:
@@ -38,14 +40,11 @@ def announce(plan: Plan, todo: Sequence[Cell], inventory: Inventory) -> None:
 def watch(todo: Sequence[Cell]) -> Iterator[None]:
     """Show one bar for the sweep while inside, whichever launcher runs it: it watches records appear."""
     stop = threading.Event()
-    waiting = {cell.folder / RECORD_NAME: _changed(cell) for cell in todo}
+    arrivals = Arrivals(todo)
 
     def poll(bar: tqdm) -> None:
-        while not stop.wait(max(1.0, len(waiting) / POLLS_PER_SECOND)):
-            for path, before in list(waiting.items()):
-                if path.exists() and path.stat().st_mtime_ns != before:
-                    del waiting[path]
-                    bar.update(1)
+        while not stop.wait(max(1.0, arrivals.looked_at / POLLS_PER_SECOND)):
+            bar.update(arrivals.count_new())
             if sys.stderr.isatty():
                 bar.refresh()  # the clock goes on while runs do
 
@@ -57,20 +56,40 @@ def watch(todo: Sequence[Cell]) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-            bar.update(sum(path.exists() for path in waiting))
+            bar.update(arrivals.count_new())
 
 
-def _changed(cell: Cell) -> int | None:
-    path = cell.folder / RECORD_NAME
-    return path.stat().st_mtime_ns if path.exists() else None
+class Arrivals:
+    """Those of some planned runs that get a record, on whatever machine."""
+
+    def __init__(self, todo: Sequence[Cell]) -> None:
+        self._waiting = {cell.key for cell in todo}
+        self._labels = sorted({label_folder(cell.config) for cell in todo})
+        self._seen = dict(list_records(self._labels))
+
+    @property
+    def looked_at(self) -> int:
+        """How many records a look asks the file system for."""
+        return len(self._seen) + len(self._waiting)
+
+    def count_new(self) -> int:
+        """Return how many of the runs have got a record since the last look."""
+        before = len(self._waiting)
+        written = {
+            folder: when for folder, when in list_records(self._labels) if self._seen.get(folder) != when
+        }
+        for folder in written:
+            with contextlib.suppress(InputError):  # whoever plans next says what is wrong with it
+                self._waiting -= {read_key(folder)}
+        self._seen |= written
+        return before - len(self._waiting)
 
 
-def summarise(endings: Sequence[tuple[str, str]]) -> bool:
+def summarise(endings: Sequence[Ending]) -> bool:
     """Say how the runs ended, a line for each that did not end well; return whether all did."""
-    counts = Counter(state for state, _ in endings)
+    counts = Counter(ending.state for ending in endings)
     print(", ".join(f"{count} {state}" for state, count in counts.most_common()), file=sys.stderr)
-    well = (Status.COMPLETE, "skipped")
-    bad = [(state, message) for state, message in endings if state not in well]
-    for state, message in bad:
-        print(f"{state}: {message}", file=sys.stderr)
+    bad = [ending for ending in endings if not ending.is_well]
+    for ending in bad:
+        print(f"{ending.state}: {ending.message}", file=sys.stderr)
     return not bad

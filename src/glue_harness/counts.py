@@ -15,14 +15,17 @@ from glue_harness.errors import CONF, choices, require_one_of
 
 @functools.cache
 def read_architecture(model: str) -> dict[str, Any]:
-    """Return the architecture in conf/model/<model>.yaml.
+    """Return the architecture in conf/model/<model>.yaml, which may add to that of the models it names.
 
     Raises:
         InputError: there is no such model.
     """
     require_one_of("model", model, tuple(choices("model")))
-    composed: dict[str, Any] = yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())
-    return dict(composed["architecture"])
+    own: dict[str, Any] = yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())
+    architecture: dict[str, Any] = {}
+    for base in own.get("defaults", []):
+        architecture |= read_architecture(base)
+    return architecture | own.get("architecture", {})
 
 
 def count_adapter(model: str, method: str, rank: int) -> int:

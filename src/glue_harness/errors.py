@@ -30,13 +30,13 @@ class InputError(ValueError):
 
 
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
-    """Raise a InputError that names field, value and what is allowed, unless `condition` holds."""
+    """Raise an InputError that names field, value and what is allowed, unless `condition` holds."""
     if not condition:
         raise InputError(f"{name}={value}: allowed is {allowed}")
 
 
 def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise a InputError unless `value` is one of `allowed`."""
+    """Raise an InputError unless `value` is one of `allowed`."""
     require(value in allowed, name, value, "one of " + ", ".join(allowed))
 
 

@@ -46,6 +46,8 @@ RUN_FIELDS = ("config_hash", "evaluated_epochs", "precision", "device", "process
 RESULT_FIELDS = ("majority_score", "total_parameters", "total_seconds")
 COMPLETE_FIELDS = tuple(f"{part}_parameters" for part in ("adapter", "head", "total", "backbone"))
 """What all complete runs of a cell have in common besides."""
+TASK_FIELDS, MODEL_FIELDS = ("data_sha256",), ("weights_sha256",)
+"""What all complete runs of a task, and of a model, were made from; a plan need not know the content."""
 
 ANY = (0, math.inf)
 RUN_RANGES = {
@@ -71,6 +73,8 @@ def check(evidence: Evidence, folder: Path) -> None:
     tasks: dict[str, Row] = {}
     cells: dict[str, Row] = {}
     trained: dict[str, Row] = {}
+    data: dict[str, Row] = {}
+    weights: dict[str, Row] = {}
     shapes: dict[tuple[str, str], tuple[int, ...]] = {}
     seen: set[tuple[str, int]] = set()
     kept: set[str] = set()
@@ -88,6 +92,8 @@ def check(evidence: Evidence, folder: Path) -> None:
         _check_epochs(row, own, in_epochs)
         if row["status"] == Status.COMPLETE:
             _check_alike(row, trained.setdefault(row["cell"], row), COMPLETE_FIELDS, place)
+            _check_alike(row, data.setdefault(row["task"], row), TASK_FIELDS, place)
+            _check_alike(row, weights.setdefault(row["model"], row), MODEL_FIELDS, place)
             kept |= _check_predictions(row, own, evidence.predictions, shapes, in_predictions)
             _check_halves(row, own, shapes[row["model"], row["task"]][0], in_epochs)
     for cell, seed in sorted(set(by_run) - seen):
@@ -125,9 +131,9 @@ def _name_range(low: float, high: float) -> str:
 
 
 def _check_alike(row: Row, other: Row, names: Sequence[str], place: str) -> None:
-    """Check that a cell's runs were planned alike: no two ways of training stand in one cell of a table."""
+    """Check that runs which are compared were made alike: no two ways of training stand in one cell."""
     for name in names:
-        allowed = f"{other[name]}, as an earlier run of cell {row['cell']} has"
+        allowed = f"{other[name]}, as an earlier run of cell {other['cell']} has"
         require(row[name] == other[name], f"{place}{name}", row[name], allowed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,6 +98,28 @@ def take_inventory(runs_dir: Path, models: Iterable[str]) -> Inventory:
             for settings in _list_settings(str(runs_dir / model)):
                 _take_settings(settings, inventory)
     return inventory
+
+
+def list_records(labels: Iterable[Path]) -> Iterator[tuple[str, int]]:
+    """Yield the folder of every run with a record below these folders, and when that was written (ns).
+
+    `labels`: folders <runs_dir>/<model>/<task>/<label>.
+    """
+    for label in labels:
+        for settings in _list_folders(str(label)):
+            for folder in _list_folders(settings):
+                with contextlib.suppress(OSError):
+                    yield folder, os.stat(f"{folder}/{RECORD_NAME}").st_mtime_ns
+
+
+def read_key(folder: str) -> Key | None:
+    """Return the planned run that a folder has the record of, or None where there is none.
+
+    Raises:
+        InputError: the record cannot be read.
+    """
+    head = _read_head(folder)
+    return None if head is None else (hash_planned(head.identity.planned), head.identity.seed)
 
 
 def _list_settings(model_folder: str) -> Iterator[str]:

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from glue_harness.claims import is_claimed
+from glue_harness.config import name_run
+from glue_harness.endings import End, Ending, describe_end
 from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
-from glue_harness.inventory import Key
-from glue_harness.records import RunRecord, Status
+from glue_harness.inventory import Inventory, Key, take_inventory
+from glue_harness.records import Status, read_record
 
 ANSWER_SECONDS = 3.0
 """How long a cluster may take to say that it is there."""
 
 POLL_SECONDS = 2.0
-
-Ending = tuple[str, str]
-"""How a run ended, or that it is `busy` elsewhere, and one line about it."""
 
 Launch = Callable[[Sequence[Cell]], list[Ending]]
 """Hands cells to a launcher and waits for them: an ending each."""
@@ -62,7 +61,7 @@ def jobs_per_launch(launcher: Mapping[str, Any]) -> int | None:
 def _check_ray(init: Mapping[str, Any]) -> None:
     if importlib.util.find_spec("ray") is None:
         raise InputError("launcher=ray: the package ray is not installed; `make setup-ray` installs it")
-    address = init.get("address") or os.environ.get("RAY_ADDRESS", "local")
+    address = _ray_address(init)
     if address == "local":
         return
     if init.get("num_cpus") is not None:
@@ -158,38 +157,61 @@ def run_to_the_end(launch: Launch, cells: Sequence[Cell]) -> list[Ending]:
     waiting = list(cells)
     while waiting:
         endings |= zip((cell.key for cell in waiting), launch(waiting), strict=True)
-        busy = [cell for cell in waiting if endings[cell.key][0] == "busy"]
-        waiting = _wait_for_others(busy, endings)
+        busy = {cell.key: endings[cell.key].folder for cell in waiting if endings[cell.key].state is End.BUSY}
+        endings |= _wait_for_others({key: folder for key, folder in busy.items() if folder is not None})
+        waiting = [cell for cell in waiting if endings[cell.key].state is End.BUSY]
     return [endings[cell.key] for cell in cells]
 
 
-def _wait_for_others(busy: Sequence[Cell], endings: dict[Key, Ending]) -> list[Cell]:
-    """Wait until one of the busy runs is free that has not ended; note down those that end meanwhile."""
+def _wait_for_others(busy: Mapping[Key, Path]) -> dict[Key, Ending]:
+    """Wait until all of these runs have ended, or one has been left by its owner; return how they ended.
+
+    `busy`: the folder of each, as the machine has it that found an owner there.
+    """
     if busy:
         print(f"{len(busy)} runs are with another sweep; waiting for them", file=sys.stderr)
-    before = {cell.key: cell.record() for cell in busy}
-    waiting = list(busy)
-    while waiting:
-        free = [cell for cell in waiting if not is_claimed(cell.folder)]
-        ended = [cell for cell in free if _has_ended(cell.record(), before[cell.key])]
-        endings |= {cell.key: describe_record(cell) for cell in ended}
-        abandoned = [cell for cell in free if cell not in ended]
-        if abandoned:
-            return [cell for cell in waiting if cell not in ended]
-        waiting = [cell for cell in waiting if cell not in ended]
-        if waiting:
-            time.sleep(POLL_SECONDS)
-    return []
+    before = {key: read_record(folder) for key, folder in busy.items()}
+    endings: dict[Key, Ending] = {}
+    left = False
+    while len(endings) < len(busy) and not left:
+        time.sleep(POLL_SECONDS)
+        for key, folder in busy.items():
+            if key in endings or is_claimed(folder):
+                continue
+            record = read_record(folder)
+            if record is not None and (record.status is not Status.FAILED or record != before[key]):
+                endings[key] = describe_end(record.status, record.error, folder)
+            else:
+                left = True
+    return endings
 
 
-def _has_ended(record: RunRecord | None, before: RunRecord | None) -> bool:
-    return record is not None and (record.status is not Status.FAILED or record != before)
+def describe_runs(cells: Sequence[Cell]) -> list[Ending]:
+    """Return how runs ended as their records tell it, whichever machine has written them.
+
+    Raises:
+        InputError: a record cannot be read.
+    """
+    models = {cell.config.model.name for cell in cells}
+    inventory = take_inventory(Path(cells[0].config.runs_dir), models)
+    return [_describe_run(cell, inventory) for cell in cells]
 
 
-def describe_record(cell: Cell) -> Ending:
-    """Return how a run ended as its record tells it, or that it has none."""
-    record = cell.record()
-    if record is None:
-        return "lost", f"{cell.folder}: it has no record; the same command goes on with it"
-    last_line = (record.error or "").strip().rpartition("\n")[2]
-    return record.status.value, f"{cell.folder}: {last_line}" if last_line else str(cell.folder)
+def _describe_run(cell: Cell, inventory: Inventory) -> Ending:
+    state = inventory.state(cell.key)
+    for found in inventory.find(cell.key):
+        if found.status == state:
+            return describe_end(found.status, found.error, found.folder)
+    return Ending(End.LOST, f"{name_run(cell.config)}: it has no record; the same command goes on with it")
+
+
+def runs_elsewhere(launcher: Mapping[str, Any]) -> bool:
+    """Say whether a launcher's jobs may run on other machines; `launcher` is Hydra's node of that name."""
+    target = launcher["_target_"].rpartition(".")[2]
+    if target == "RayLauncher":
+        return str(_ray_address(launcher["ray"]["init"])) != "local"
+    return target == "SlurmLauncher"
+
+
+def _ray_address(init: Mapping[str, Any]) -> str:
+    return init.get("address") or os.environ.get("RAY_ADDRESS", "local")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from glue_harness.config import name_run
+from glue_harness.endings import last_line
 from glue_harness.estimate import Estimate
-from glue_harness.grid import Cell
 from glue_harness.inventory import ENDED, Inventory, State
 from glue_harness.progress import Progress
 from glue_harness.sweep import Plan
@@ -69,7 +70,7 @@ def align(table: Sequence[Sequence[str]]) -> list[str]:
 def list_running(plan: Plan, inventory: Inventory) -> list[str]:
     """Return a line for each run in progress: how far it is, what is left, where it runs."""
     cells = plan.select(inventory, [State.RUNNING])
-    return [f"{name_run(cell)}: {_describe_progress(inventory.running[cell.key])}" for cell in cells]
+    return [f"{name_run(cell.config)}: {_describe_progress(inventory.running[cell.key])}" for cell in cells]
 
 
 def _describe_progress(progress: Progress) -> str:
@@ -88,19 +89,10 @@ def list_bad(plan: Plan, inventory: Inventory) -> list[str]:
             continue
         found = next(f for f in inventory.find(cell.key) if f.status == state)
         reason = last_line(found.error) or "no reason recorded"
-        lines.append(f"{state}: {name_run(cell)}: {reason} (attempts: {found.attempts}; {found.folder})")
+        lines.append(
+            f"{state}: {name_run(cell.config)}: {reason} (attempts: {found.attempts}; {found.folder})"
+        )
     return lines
-
-
-def name_run(cell: Cell) -> str:
-    """Name a run as a person would."""
-    config = cell.config
-    return f"{config.model.name} {config.task.name} {config.method.label} seed {config.seed}"
-
-
-def last_line(text: str | None) -> str:
-    """Return the last line of a traceback or message, which says what happened."""
-    return (text or "").strip().rpartition("\n")[2]
 
 
 def describe_time(estimate: Estimate, at_once: int) -> str:

@@ -8,7 +8,6 @@ import datetime
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -20,6 +19,7 @@ from glue_harness.checkpoints import CHECKPOINTS, drop_partial, sync
 from glue_harness.claims import begin_attempt, claim, count_attempts
 from glue_harness.config import Config
 from glue_harness.data import TokenisedSplit
+from glue_harness.endings import End, Ending, describe_end, describe_owned, find_ending
 from glue_harness.errors import InputError
 from glue_harness.failures import describe_failure
 from glue_harness.identity import Identity
@@ -33,7 +33,6 @@ from glue_harness.records import (
     Status,
     code_version,
     package_versions,
-    read_record,
     write_atomically,
     write_record,
 )
@@ -41,13 +40,6 @@ from glue_harness.trainer import Outcome, fit
 
 CODE_VERSION = code_version()
 """Commit and dirty flag of the code as it was imported: the tree may change while a sweep runs."""
-
-
-class Ending(NamedTuple):
-    """How an attempt at a run ended: its record's status, or `skipped` or `busy`, and one line about it."""
-
-    state: str
-    message: str
 
 
 def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
@@ -68,7 +60,7 @@ def run_once(config: Config, identity: Identity, show_progress: bool) -> Ending:
         if isinstance(error, InputError) or not is_first():
             raise
         return record_failure(config, identity, heard or why)
-    if ending.state != Status.FAILED:
+    if ending.state is not End.FAILED:
         leave()
     return ending
 
@@ -79,7 +71,7 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
         return ended
     prepared = prepare(config, identity)
     with claim(folder) if is_first() else contextlib.nullcontext(True) as ours:
-        busy = None if ours else Ending("busy", f"{folder} is being run by another process")
+        busy = None if ours else describe_owned(folder)
         if (ended := agree(lambda: busy or _find_ending(folder))) is not None:
             return ended
         if is_first():
@@ -92,12 +84,12 @@ def record_failure(config: Config, identity: Identity, error: str) -> Ending:
     folder = Path(config.runs_dir) / identity.folder
     with claim(folder) as ours:
         if not ours:
-            return Ending("busy", f"{folder} is being run by another process")
+            return describe_owned(folder)
         if (ended := _find_ending(folder)) is not None:
             return ended
         record = _begin_record(config, identity, count_attempts(folder)).model_copy(update={"error": error})
         write_record(record, folder)
-    return _describe(record, folder)
+    return describe_end(record.status, record.error, folder)
 
 
 def _explain(error: Exception, config: Config, identity: Identity) -> str:
@@ -105,16 +97,12 @@ def _explain(error: Exception, config: Config, identity: Identity) -> str:
 
 
 def _find_ending(folder: Path) -> Ending | None:
-    record = read_record(folder)
-    if record is None or record.status is Status.FAILED:
-        return None
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # whoever wrote the record may have died since
-    return Ending("skipped", f"{folder} is {record.status}; nothing to do")
-
-
-def _describe(record: RunRecord, folder: Path) -> Ending:
-    last_line = (record.error or "").strip().rpartition("\n")[2]
-    return Ending(record.status, f"{folder}: {last_line}" if last_line else str(folder))
+    ended = find_ending(folder)
+    if ended is not None:
+        shutil.rmtree(
+            folder / CHECKPOINTS, ignore_errors=True
+        )  # whoever wrote the record may have died since
+    return ended
 
 
 def _attempt(
@@ -132,13 +120,13 @@ def _attempt(
     write_record(record, folder)
     if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return _describe(record, folder)
+    return describe_end(record.status, record.error, folder)
 
 
 def _take_part(config: Config, identity: Identity, prepared: Prepared, folder: Path) -> Ending:
     """Train beside the process that owns the run and writes everything down."""
     outcome = fit(prepared, config, identity, folder, show_progress=False)
-    return Ending(Status.COMPLETE if outcome.diverged is None else Status.DIVERGED, str(folder))
+    return Ending(End.COMPLETE if outcome.diverged is None else End.DIVERGED, str(folder), folder)
 
 
 def _train(

@@ -16,7 +16,7 @@ import numpy as np
 from glue_harness import evidence, stats, sweep
 from glue_harness.captions import METHODS, name_metric, name_row, name_task
 from glue_harness.collection import collect
-from glue_harness.comparison import FIRST
+from glue_harness.comparison import FIRST, Pair, pair_rows
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import Evidence, Row
@@ -24,7 +24,7 @@ from glue_harness.examples import bootstrap_examples, bound_examples, compare_by
 from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
 from glue_harness.percent import show_percent
-from glue_harness.selection import Selection, select, split_rows
+from glue_harness.selection import Selection, select
 from glue_harness.sources import join_dev, load_split
 
 DRAWS = 10_000
@@ -73,17 +73,10 @@ def compare(overrides: list[str]) -> str:
 
 
 def compare_task(selection: Selection, collected: Evidence, task: str, cell: Cell) -> list[Comparison]:
-    """Return EDoRA's rows beside every other method's on one task, on the seeds that both have."""
-    chosen = evidence.list_rows(selection.chosen)
-    rows = split_rows([run for run in chosen if run["task"] == task], ["model", "label", "settings"])
-    pairs = [
-        (first, second)
-        for first in rows
-        for second in rows
-        if first[0]["method"] == FIRST != second[0]["method"] and first[0]["model"] == second[0]["model"]
-    ]
-    labels = load_labels(cell) if pairs else np.empty(0)
-    compared = [_compare_rows(first, second, labels, collected) for first, second in pairs]
+    """Return the rows of `comparison.pair_rows` on one task, on the seeds that both of a pair have."""
+    paired = [by_task[task] for _, _, by_task in pair_rows(selection) if task in by_task]
+    labels = load_labels(cell) if paired else np.empty(0)
+    compared = [_compare_rows(list(by_seed.values()), labels, collected) for by_seed in paired]
     return [comparison for comparison in compared if comparison is not None]
 
 
@@ -98,9 +91,8 @@ def load_labels(cell: Cell) -> np.ndarray:
     return np.asarray(join_dev(splits, config.task)[0]["label"][:])
 
 
-def _compare_rows(
-    first: list[Row], second: list[Row], labels: np.ndarray, collected: Evidence
-) -> Comparison | None:
+def _compare_rows(pairs: list[Pair], labels: np.ndarray, collected: Evidence) -> Comparison | None:
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
     sides = [_index_finished(runs) for runs in (first, second)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
     if not seeds:
@@ -111,8 +103,8 @@ def _compare_rows(
     _require_rows(first[0]["task"], predictions, labels)
     scores = bootstrap_examples(labels, predictions, first[0]["headline"], np.random.default_rng(0), DRAWS)
     differences = scores[: len(seeds)].mean(axis=0) - scores[len(seeds) :].mean(axis=0)  # (draws,)
-    pairs = zip(*given, strict=True) if is_class else ()
-    tests = [compare_by_mcnemar(labels, one, other) for one, other in pairs]
+    rows = zip(*given, strict=True) if is_class else ()
+    tests = [compare_by_mcnemar(labels, one, other) for one, other in rows]
     return Comparison(
         first=first[0],
         second=second[0],

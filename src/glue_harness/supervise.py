@@ -18,10 +18,10 @@ from pathlib import Path
 
 from glue_harness.claims import is_claimed
 from glue_harness.config import Config
+from glue_harness.endings import End, Ending, describe_owned, find_ending
 from glue_harness.errors import InputError
 from glue_harness.hardware import take_gpu
 from glue_harness.identity import Identity
-from glue_harness.records import Status, read_record
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
@@ -37,19 +37,18 @@ SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
 """The environment variable by which a launcher's worker on the same machine knows whose worker it is."""
 
 
-def supervise(config: Config, identity: Identity) -> tuple[str, str]:
-    """Run in a child of the fork server; return how it ended and one line about it.
+def supervise(config: Config, identity: Identity) -> Ending:
+    """Run in a child of the fork server; return how it ended.
 
     A child that dies without a word (killed, out of memory) is a failed run, recorded as such; one that was
     interrupted is not: the same command goes on with it. Nobody outlives the sweep: the child dies with this
     process, and this process, where it is a worker, with its sweeper.
     """
     folder = Path(config.runs_dir) / identity.folder
-    record = read_record(folder)
-    if record is not None and record.status is not Status.FAILED:
-        return "skipped", f"{folder} is {record.status}; nothing to do"
+    if (ended := find_ending(folder)) is not None:
+        return ended
     if is_claimed(folder):
-        return "busy", f"{folder} is being run by another process"
+        return describe_owned(folder)
     _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")
@@ -60,12 +59,12 @@ def supervise(config: Config, identity: Identity) -> tuple[str, str]:
         child.start()
     sender.close()
     try:
-        state, message = receiver.recv()
+        ending: Ending | None = receiver.recv()
     except EOFError:
-        state, message = "", ""
+        ending = None
     finally:
         child.join()
-    return (state, message) if state else _record_death(config, identity, child.exitcode)
+    return ending or _record_death(config, identity, child.exitcode)
 
 
 @contextlib.contextmanager
@@ -109,16 +108,17 @@ def _run_in_child(config: Config, identity: Identity, sender: Connection) -> Non
             _redirect_output(Path(config.runs_dir) / identity.folder / LOG_NAME)
         with take_gpu(config.launcher.runs_per_gpu):
             ending = run_once(config, identity, show_progress=False)
-        sender.send(tuple(ending))
+        sender.send(ending)
     except Exception as error:
         text = str(error) if isinstance(error, InputError) else traceback.format_exc()
         sender.send(_record(config, identity, text))
 
 
-def _record_death(config: Config, identity: Identity, exitcode: int | None) -> tuple[str, str]:
+def _record_death(config: Config, identity: Identity, exitcode: int | None) -> Ending:
     code = exitcode or 0
     if code in (-signal.SIGINT, -signal.SIGTERM):
-        return "interrupted", f"{Path(config.runs_dir) / identity.folder} goes on from its last checkpoint"
+        folder = Path(config.runs_dir) / identity.folder
+        return Ending(End.INTERRUPTED, f"{folder} goes on from its last checkpoint", folder)
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     died = f"the run's process died ({cause})"
     if code == -signal.SIGKILL:
@@ -129,15 +129,14 @@ def _record_death(config: Config, identity: Identity, exitcode: int | None) -> t
     return _record(config, identity, died)
 
 
-def _record(config: Config, identity: Identity, error: str) -> tuple[str, str]:
+def _record(config: Config, identity: Identity, error: str) -> Ending:
     """Record a failure; where even that cannot be written, it is a failure all the same."""
     from glue_harness.run import record_failure
 
     try:
-        ending = record_failure(config, identity, error)
+        return record_failure(config, identity, error)
     except InputError as unwritable:
-        return "failed", str(unwritable)
-    return ending.state, ending.message
+        return Ending(End.FAILED, str(unwritable))
 
 
 def _redirect_output(path: Path) -> None:

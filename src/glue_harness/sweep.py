@@ -20,7 +20,7 @@ from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
-from glue_harness.records import Status, find_source
+from glue_harness.records import TRAINED, Status, find_source
 
 CHOOSES_GRID = ("model", "trainer", "preset")
 """Axes that may choose another grid for one experiment."""
@@ -49,11 +49,14 @@ class Plan:
         return [cell for cell in self.cells if inventory.state(cell.key) in states]
 
 
-def order_stages(todo: Sequence[Cell]) -> tuple[list[list[Cell]], list[str]]:
+def order_stages(
+    todo: Sequence[Cell], elsewhere: Inventory | None = None
+) -> tuple[list[list[Cell]], list[str]]:
     """Return the cells to run first and those to run once these are through, and why others cannot run.
 
     What runs second starts from a run of the first. What cannot run would start from a run that is neither
-    there nor among `todo`: a line each.
+    there nor among `todo`: a line each. A run starts from one of its own environment, which is this
+    machine's; `elsewhere` is what there is where other machines run, whose environments are not known here.
 
     Raises:
         InputError: none of the cells can run.
@@ -63,7 +66,7 @@ def order_stages(todo: Sequence[Cell]) -> tuple[list[list[Cell]], list[str]]:
     second: list[Cell] = []
     blocked = []
     for cell in todo:
-        if cell.source is None or find_source(cell.identity, Path(cell.config.runs_dir)) is not None:
+        if cell.source is None or _is_there(cell, cell.source, elsewhere):
             first.append(cell)
         elif cell.source.key in planned:
             second.append(cell)
@@ -72,6 +75,15 @@ def order_stages(todo: Sequence[Cell]) -> tuple[list[list[Cell]], list[str]]:
     if blocked and not first:
         raise InputError(blocked[0])
     return [stage for stage in (first, second) if stage], blocked
+
+
+def _is_there(cell: Cell, source: Cell, elsewhere: Inventory | None) -> bool:
+    if elsewhere is None:
+        return find_source(cell.identity, Path(cell.config.runs_dir)) is not None
+    return any(
+        found.status is Status.COMPLETE and (found.folder / TRAINED).is_file()
+        for found in elsewhere.find(source.key)
+    )
 
 
 def _explain_missing(source: Cell) -> str:

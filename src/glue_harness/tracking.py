@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO, cast
 
 import yaml
 
-from glue_harness.config import Config
+from glue_harness.config import Config, name_run
 
 # Each run starts this module anew: it imports no torch, and of the harness nothing that does.
 
@@ -55,7 +55,7 @@ def make_request(config: Config, folder: Path) -> Request:
     return Request(
         folder=str(folder),
         run_id=hashlib.sha256(below.encode()).hexdigest()[:16],
-        name=f"{config.model.name} {config.task.name} {config.method.label} seed {config.seed}",
+        name=name_run(config),
         group=config.experiment.name,
         project=tracking.project,
         entity=tracking.entity,

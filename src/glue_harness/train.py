@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from glue_harness import tracking
 from glue_harness.composition import resolve
+from glue_harness.endings import End, Ending
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.grid import Cell, build_cell
@@ -24,15 +25,15 @@ from glue_harness.sweep import order_stages
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def launch(composed: DictConfig) -> tuple[str, str]:
+def launch(composed: DictConfig) -> Ending:
     """Run the composed configuration: here, or in a child process if it is part of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from glue_harness.supervise import supervise
 
         cell = _describe(composed)
-        state, message = supervise(cell.config, cell.identity)
-        _track(cell, state)
-        return state, message
+        ending = supervise(cell.config, cell.identity)
+        _track(cell, ending)
+        return ending
     with command_line():  # here too: Hydra adds a line of its own to an exception
         cell = _describe(composed)
         record = cell.record()
@@ -40,18 +41,18 @@ def launch(composed: DictConfig) -> tuple[str, str]:
             order_stages([cell])  # says at once if there is nothing to start from
         from glue_harness.run import run_once
 
-        state, message = run_once(cell.config, cell.identity, show_progress=True)
+        ending = run_once(cell.config, cell.identity, show_progress=True)
         if is_first():
-            _track(cell, state)
-            print(f"{state}: {message}", file=sys.stderr)
-    if state in ("failed", "diverged", "busy"):
+            _track(cell, ending)
+            print(f"{ending.state}: {ending.message}", file=sys.stderr)
+    if not ending.is_well:
         sys.exit(1)
-    return state, message
+    return ending
 
 
-def _track(cell: Cell, state: str) -> None:
+def _track(cell: Cell, ending: Ending) -> None:
     """Begin to show a finished run where the configuration asks for it."""
-    if state in (Status.COMPLETE, Status.DIVERGED, "skipped"):
+    if ending.is_well or ending.state is End.DIVERGED:
         tracking.start(cell.config, cell.folder)
 
 

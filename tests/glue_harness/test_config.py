@@ -118,7 +118,7 @@ def test_paper_reports_the_last_epoch_and_uses_the_authors_svd(build_config):
 
 
 def test_paper_is_the_authors_protocol(build_config):
-    """FAITHFULNESS.md, the table under 'The protocol'."""
+    """The authors' code at 40cbbcd: scripts/run_glue.py:5-16, main_glue.py:732-761, 889-920."""
     trainer = build_config("trainer=paper").trainer
     assert (trainer.epochs, trainer.batch_size, trainer.max_length, trainer.padding) == (
         50,

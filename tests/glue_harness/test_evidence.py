@@ -1,3 +1,4 @@
+import csv
 import zipfile
 from dataclasses import replace
 
@@ -97,12 +98,11 @@ def replace_text(path, old, new, count=1):
 
 
 def set_field(path, row, name, value):
-    """Plant a value in a CSV file without quotes in that row."""
-    lines = path.read_text().splitlines()
-    fields = lines[row].split(",")
-    fields[lines[0].split(",").index(name)] = value
-    lines[row] = ",".join(fields)
-    path.write_text("\n".join(lines) + "\n")
+    """Plant a value in a CSV file."""
+    lines = list(csv.reader(path.read_text().splitlines()))
+    lines[row][lines[0].index(name)] = value
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,15 @@ def test_a_perfect_score_may_be_rounded_up(tmp_path):
     assert score in set(collected.epochs["value"])
 
 
-def test_complete_runs_of_a_cell_have_the_same_parameters(tmp_path):
+@pytest.mark.parametrize(
+    ("field", "value", "known"),
+    [
+        ("adapter_parameters", "12", "1622016"),
+        ("data_sha256", "train=f00d", "train=100 rows validation=abc"),
+        ("weights_sha256", "f00d", "None"),
+    ],
+)
+def test_complete_runs_have_the_same_parameters_data_and_weights(tmp_path, field, value, known):
     cells = [make_cell(seed=seed) for seed in (1, 2)]
     for cell in cells:
         write_run(make_record(cell), tmp_path / "runs")
@@ -258,11 +266,20 @@ def test_complete_runs_of_a_cell_have_the_same_parameters(tmp_path):
     write_together(
         folder, evidence_files.encode(collect(make_plan(cells, tmp_path), tmp_path / "runs", folder))
     )
-    set_field(folder / "runs.csv", 2, "adapter_parameters", "12")
-    with pytest.raises(
-        InputError, match=r"row 2: adapter_parameters=12: allowed is 1622016, as an earlier run"
-    ):
+    set_field(folder / "runs.csv", 2, field, value)
+    with pytest.raises(InputError, match=f"row 2: {field}={value}: allowed is {known}, as an earlier run"):
         evidence_files.read(folder)
+
+
+def test_methods_are_compared_on_the_same_data_only(tmp_path):
+    cells = [make_cell(method=method) for method in ("lora", "edora")]
+    for cell, train in zip(cells, ("old", "new"), strict=True):
+        record = make_record(cell)
+        provenance = record.provenance.model_copy(update={"data_sha256": {"train": train}})
+        write_run(record.model_copy(update={"provenance": provenance}), tmp_path / "runs")
+    message = "row 2: data_sha256=train=new: allowed is train=old, as an earlier run"
+    with pytest.raises(InputError, match=message):
+        collect(make_plan(cells, tmp_path), tmp_path / "runs", tmp_path / "results")
 
 
 def test_a_column_that_no_run_uses_is_not_written_and_one_that_is_reads_back(committed, tmp_path):

@@ -24,7 +24,8 @@ def start(build_config):
         overrides = ["trainer=fast", "trainer.batch_size=128", "trainer.epochs=3", "task=rte", "method=edora"]
         config = build_config(*overrides, "rank=4", f"runs_dir={folder}")
         identity = identify(config, resolve_environment(config.trainer))
-        return folder / identity.folder, *run_once(config, identity, show_progress=False)
+        ending = run_once(config, identity, show_progress=False)
+        return folder / identity.folder, ending.state, ending.message
 
     return run
 

@@ -59,7 +59,7 @@ class Run:
                 time.sleep(0.001)
             time.sleep(seconds)
             os.kill(children[0].pid, signal.SIGKILL)
-            state, message = attempt.result()
+            state, message, _ = attempt.result()
         assert (state == Status.FAILED) == ("SIGKILL" in message), message
         return state == Status.FAILED
 
@@ -97,7 +97,7 @@ def storm(build_config, folder, precision, kills, epochs, seed, minutes):
         assert killed.kill_after(moment), f"kill {kill + 1} came after the end"
         if kill % 3 == 1:
             killed.leave_rubble()
-    state, message = killed.attempt()
+    state, message, _ = killed.attempt()
     assert state == Status.COMPLETE, message
     assert killed.results() == whole.results()
 
@@ -122,7 +122,7 @@ def test_a_run_killed_at_each_of_the_worst_moments(build_config, tmp_path, monke
     for moment in WORST_MOMENTS:
         with monkeypatch.context() as patch:
             patch.setattr(supervise, "_run_in_child", functools.partial(run_and_die, *moment))
-            state, message = killed.attempt()
+            state, message, _ = killed.attempt()
         if moment is WORST_MOMENTS[-1]:  # the record was there already
             assert state == "skipped", message
         else:

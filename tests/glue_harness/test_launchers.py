@@ -10,17 +10,21 @@ import pytest
 
 from glue_harness import launchers
 from glue_harness.claims import claim
+from glue_harness.console import Arrivals
+from glue_harness.endings import End, Ending
 from glue_harness.errors import InputError, explain
 from glue_harness.launchers import (
     check_gpu_share,
+    describe_runs,
     jobs_per_launch,
     launch_side_by_side,
     run_to_the_end,
+    runs_elsewhere,
     split_evenly,
 )
 from glue_harness.records import Status
 
-from .planned_runs import CellElsewhere, make_cell, make_record, write_run
+from .planned_runs import GPU, CellElsewhere, make_cell, make_record, write_run
 
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 SLURM = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
@@ -189,7 +193,16 @@ def test_a_part_that_cannot_be_launched_is_an_error_not_a_silence():
 def cells(tmp_path, monkeypatch):
     monkeypatch.setattr(launchers, "POLL_SECONDS", 0.01)
     found = [make_cell(seed=seed) for seed in (1, 2)]
-    return [CellElsewhere((), _below(c.config, tmp_path), c.cell_hash, c.environment) for c in found]
+    return [
+        CellElsewhere((), _below(c.config, tmp_path), c.cell_hash, environment=c.environment) for c in found
+    ]
+
+
+DONE = Ending(End.COMPLETE, "here")
+
+
+def busy(cell):
+    return Ending(End.BUSY, "elsewhere", cell.folder)
 
 
 def _below(config, tmp_path):
@@ -207,7 +220,7 @@ def test_a_run_that_another_sweep_finishes_is_waited_for_and_not_launched_again(
 
     def launch(waiting):
         launches.append(len(waiting))
-        return [("busy", "elsewhere"), ("complete", "here")]
+        return [busy(cells[0]), DONE]
 
     def pause(seconds):
         write(cells[0])
@@ -215,7 +228,7 @@ def test_a_run_that_another_sweep_finishes_is_waited_for_and_not_launched_again(
 
     monkeypatch.setattr(launchers.time, "sleep", pause)
     endings = run_to_the_end(launch, cells)
-    assert [state for state, _ in endings] == ["complete", "complete"]
+    assert [ending.state for ending in endings] == ["complete", "complete"]
     assert launches == [2]
 
 
@@ -228,8 +241,8 @@ def test_a_run_that_fails_elsewhere_meanwhile_is_not_run_again(cells, monkeypatc
         owned.__exit__(None, None, None)
 
     monkeypatch.setattr(launchers.time, "sleep", pause)
-    endings = run_to_the_end(lambda waiting: [("busy", ""), ("complete", "")], cells)
-    assert [state for state, _ in endings] == ["failed", "complete"]
+    endings = run_to_the_end(lambda waiting: [busy(cells[0]), DONE], cells)
+    assert [ending.state for ending in endings] == ["failed", "complete"]
 
 
 @pytest.mark.parametrize("failed_before", [False, True])
@@ -241,12 +254,58 @@ def test_a_run_whose_other_owner_dies_is_launched_again(cells, failed_before):
     def launch(waiting):
         launches.append([cell.key for cell in waiting])
         if len(launches) == 1:
-            return [("busy", ""), ("complete", "")]
-        return [("complete", "taken over")]
+            return [busy(cells[0]), DONE]
+        return [DONE]
 
     endings = run_to_the_end(launch, cells)
-    assert endings[0] == ("complete", "taken over")
+    assert endings[0] == DONE
     assert launches == [[cell.key for cell in cells], [cells[0].key]]
+
+
+def test_a_run_is_waited_for_where_its_owner_has_it_not_where_this_machine_would(cells, monkeypatch):
+    there = CellElsewhere((), cells[0].config, cells[0].cell_hash, environment=GPU)
+    launches, owned = [], claim(there.folder)
+    assert owned.__enter__()
+    assert there.folder != cells[0].folder
+
+    def launch(waiting):
+        launches.append(len(waiting))
+        return [busy(there), DONE]
+
+    def pause(seconds):
+        write(there)
+        owned.__exit__(None, None, None)
+
+    monkeypatch.setattr(launchers.time, "sleep", pause)
+    assert [ending.state for ending in run_to_the_end(launch, cells)] == ["complete", "complete"]
+    assert launches == [2]
+
+
+def test_runs_that_a_launcher_gave_up_on_are_told_from_their_records_of_any_machine(cells):
+    write(CellElsewhere((), cells[0].config, cells[0].cell_hash, environment=GPU))
+    done, lost = describe_runs(cells)
+    assert (done.state, lost.state) == ("complete", "lost")
+    assert lost.message.startswith("tiny rte lora_r16 seed 2: it has no record")
+
+
+def test_where_the_jobs_of_a_launcher_run():
+    assert runs_elsewhere(SLURM)
+    assert runs_elsewhere(ray_at("head:6379"))
+    assert not runs_elsewhere(ray_at("local"))
+    assert not runs_elsewhere({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})
+
+
+def test_the_bar_of_a_sweep_counts_records_of_any_machine_and_no_others(cells):
+    other = make_cell(seed=3)
+    write(cells[0], status=Status.FAILED)
+    arrivals = Arrivals(cells)
+    assert arrivals.count_new() == 0
+    write(cells[0])
+    write(CellElsewhere((), _below(other.config, cells[0].config.runs_dir), other.cell_hash))
+    assert arrivals.count_new() == 1
+    write(CellElsewhere((), cells[1].config, cells[1].cell_hash, environment=GPU))
+    assert arrivals.count_new() == 1
+    assert arrivals.count_new() == 0
 
 
 def test_a_slurm_job_shares_its_gpus_with_nobody():

@@ -18,7 +18,7 @@ from glue_harness.sweep import plan
 
 GOLDEN = Path(__file__).with_name("golden")
 
-# FAITHFULNESS.md, "Known counts on roberta-base, head excluded"; computed there from the shapes, not published.
+# Counts on roberta-base without the head, computed from the shapes of its layers (48 of them), not published.
 ROBERTA_BASE = {  # rank: (EDoRA, LoRA-XS, LoRA, DoRA)
     4: (37_632, 768, 405_504, 442_368),
     8: (39_936, 3_072, 811_008, 847_872),

@@ -128,7 +128,7 @@ def test_a_run_of_each_method(build_config, tmp_path, method):
         f"method={method}", "task=rte", "rank=4", "trainer.max_steps=2", f"runs_dir={tmp_path}"
     )
     identity = identify(config, resolve_environment(config.trainer))
-    state, message = run_once(config, identity, show_progress=False)
+    state, message, _ = run_once(config, identity, show_progress=False)
     assert state == Status.COMPLETE, message
     record = read_record(tmp_path / identity.folder)
     assert (record.parameters.adapter > 0) == (method in ADAPTERS)

@@ -80,3 +80,17 @@ def test_it_writes_nothing(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     compare([])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_rows_are_paired_as_in_the_table_of_differences(tmp_path, monkeypatch):
+    cells = [make_cell("rte", method, rank, epochs=1) for method in ("edora", "lora") for rank in (4, 16)]
+    for cell in cells:
+        folder = write_run(make_record(cell, scores=(1.0,)), tmp_path / "runs")
+        np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[LABELS])
+    monkeypatch.setattr(sweep, "plan", lambda overrides: make_plan(cells, tmp_path))
+    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS)
+    lines = [line.split("|")[2:4] for line in compare([]).splitlines() if line.startswith("| RTE")]
+    assert [[side.strip() for side in line] for line in lines] == [
+        ["EDoRA (r=4)", "LoRA (r=4)"],
+        ["EDoRA (r=16)", "LoRA (r=16)"],
+    ]

@@ -13,11 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from glue_harness.backbone import load_backbone
 from glue_harness.errors import InputError, choices
+from glue_harness.inventory import take_inventory
 from glue_harness.method import apply_method
 from glue_harness.records import TRAINED, Status, find_source, read_record, write_record
 from glue_harness.run import run_once
 from glue_harness.staging import load_trained, start_from_source
 from glue_harness.sweep import order_stages, plan
+
+from .planned_runs import GPU
 
 SMALL = ["data=miniature", "trainer=smoke", "rank=4"]
 OUTPUT = {
@@ -218,6 +221,22 @@ def test_a_missing_source_is_named_with_the_command_that_makes_it(tmp_path):
     assert named.identity == cell.source.identity
     assert run_once(named.config, named.identity, show_progress=False).state == Status.COMPLETE
     assert order_stages([cell]) == ([[cell]], [])
+
+
+def test_where_jobs_run_on_other_machines_a_source_of_theirs_is_one(tmp_path):
+    staged = one_cell("task=rte", "init_from=mnli", f"runs_dir={tmp_path}")
+    source = make_source(staged)
+    record = source.record()
+    there = record.identity.model_copy(update={"environment": GPU})
+    shutil.move(source.folder, tmp_path / there.folder)
+    write_record(record.model_copy(update={"identity": there}), tmp_path / there.folder)
+    with pytest.raises(InputError, match="holds no complete run to start from"):
+        order_stages([staged])
+    inventory = take_inventory(tmp_path, ["tiny_roberta"])
+    assert order_stages([staged], inventory) == ([[staged]], [])
+    (tmp_path / there.folder / TRAINED).unlink()
+    with pytest.raises(InputError, match="holds no complete run to start from"):
+        order_stages([staged], inventory)
 
 
 @pytest.mark.parametrize(

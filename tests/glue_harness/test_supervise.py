@@ -26,7 +26,7 @@ def find(overrides, folder):
 
 def run_in_child(overrides, folder):
     cell = find(overrides, folder)
-    state, message = supervise.supervise(cell.config, cell.identity)
+    state, message, _ = supervise.supervise(cell.config, cell.identity)
     assert state == Status.COMPLETE, message
 
 

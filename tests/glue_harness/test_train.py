@@ -149,7 +149,7 @@ def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
     config = build_config(f"runs_dir={tmp_path}")
     identity = identify(config, resolve_environment(config.trainer))
     monkeypatch.setattr(supervise, "_run_in_child", _die)
-    state, message = supervise.supervise(config, identity)
+    state, message, _ = supervise.supervise(config, identity)
     assert state == "failed"
     assert "died (signal SIGKILL; out of memory is the usual reason)" in message
     assert json.loads((tmp_path / identity.folder / "record.json").read_text())["status"] == "failed"

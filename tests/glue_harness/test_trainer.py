@@ -87,7 +87,7 @@ def test_loss_is_the_mean_over_the_accumulated_batch():
 
 
 def test_paper_has_the_authors_optimiser_and_schedule(build_config, tmp_path):
-    """FAITHFULNESS.md: AdamW, decay 0.01 on everything, int(0.06 N) warm-up steps, then linear to 0."""
+    """The authors' main_glue.py:732-761: AdamW, decay 0.01 on all, int(0.06 N) warm-up steps, then linear to 0."""
     config = build_config("trainer=paper", "trainer.max_length=64", "trainer.epochs=4")
     trainer = build_trainer(prepare_rows(config, train_rows=500), config, CPU, tmp_path)
     steps = 4 * math.ceil(500 / 32)

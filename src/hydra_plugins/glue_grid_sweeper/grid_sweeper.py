@@ -60,8 +60,9 @@ class GridSweeper(Sweeper):
             KeyboardInterrupt: a run was interrupted.
         """
         from glue_harness import console
+        from glue_harness.endings import End, Ending
         from glue_harness.inventory import LEFT, State
-        from glue_harness.launchers import run_to_the_end, split_evenly
+        from glue_harness.launchers import run_to_the_end, runs_elsewhere, split_evenly
         from glue_harness.processes import refuse_sweep
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import order_stages, plan
@@ -69,7 +70,9 @@ class GridSweeper(Sweeper):
         refuse_sweep()
         planned = plan(arguments)
         inventory = planned.take_inventory()
-        stages, blocked = order_stages(planned.select(inventory, [State.FAILED] if self.retry else LEFT))
+        elsewhere = inventory if runs_elsewhere(self.whole_config.hydra.launcher) else None
+        left = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
+        stages, blocked = order_stages(left, elsewhere)
         todo = [cell for stage in stages for cell in stage]
         if todo:
             self._check(todo)
@@ -80,9 +83,9 @@ class GridSweeper(Sweeper):
         with console.watch(todo):
             batches = [batch for stage in stages for batch in split_evenly(stage, self.queue_limit)]
             endings = [ending for batch in batches for ending in run_to_the_end(self._launch, batch)]
-        endings += [("blocked", reason) for reason in blocked]
+        endings += [Ending(End.BLOCKED, reason) for reason in blocked]
         well = console.summarise(endings)
-        if any(state == "interrupted" for state, _ in endings):
+        if any(ending.state is End.INTERRUPTED for ending in endings):
             raise KeyboardInterrupt  # Ctrl-C may reach the runs alone, while this process is busy
         if not well:
             sys.exit(1)
@@ -103,7 +106,7 @@ class GridSweeper(Sweeper):
 
         check_inputs([cell.config for cell in todo])
 
-    def _launch(self, cells: Sequence[Any]) -> list[tuple[str, str]]:
+    def _launch(self, cells: Sequence[Any]) -> list[Any]:
         """Hand cells to the launcher, in parts that it takes, and return how each ended."""
         from glue_harness.launchers import launch_side_by_side, split_evenly
 
@@ -119,22 +122,24 @@ class GridSweeper(Sweeper):
         return self.instantiate(config=config)
 
 
-def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[tuple[str, str]]:
+def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
     """Launch cells and wait for them; if the launcher gives up, the records tell how far it came."""
-    from glue_harness.launchers import describe_record
+    from glue_harness.launchers import describe_runs
 
     try:
         jobs = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
     except Exception as error:
         reason = " ".join(str(error).split())
         print(f"error: the launcher gave up ({type(error).__name__}: {reason})", file=sys.stderr)
-        return [describe_record(cell) for cell in cells]
+        return describe_runs(cells)
     return [_describe_job(job) for job in jobs]
 
 
-def _describe_job(job: JobReturn) -> tuple[str, str]:
+def _describe_job(job: JobReturn) -> Any:
     """Return what the job returned, or why it could not begin."""
+    from glue_harness.endings import End, Ending
+
     try:
         return job.return_value
     except Exception as error:
-        return "failed", f"{' '.join(job.overrides or ())}: {' '.join(str(error).split())}"
+        return Ending(End.FAILED, f"{' '.join(job.overrides or ())}: {' '.join(str(error).split())}")
