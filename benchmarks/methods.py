@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from benchmarks.longhand import use_longhand
-from glue_harness.backbone import head_parameter, load_backbone
+from glue_harness.backbone import is_head_parameter, load_backbone
 from glue_harness.config import Config
 from glue_harness.method import apply_method
 from glue_harness.sweep import plan
@@ -128,7 +128,7 @@ def _configure(name: str, model: str, rank: int, layers: int | None) -> Config:
 
 def _share_encoder(source: PreTrainedModel, target: PreTrainedModel, head_modules: list[str]) -> None:
     for name, parameter in target.named_parameters():
-        if not head_parameter(name, head_modules):
+        if not is_head_parameter(name, head_modules):
             parameter.data = source.get_parameter(name).data
 
 

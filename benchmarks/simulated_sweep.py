@@ -13,7 +13,6 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from glue_harness.claims import begin_attempt, claim
 from glue_harness.composition import resolve
 from glue_harness.config import Config
 from glue_harness.entry import command_line
@@ -31,6 +30,7 @@ from glue_harness.records import (
     read_record,
     write_record,
 )
+from glue_harness.run_lock import begin_attempt, own_run
 
 EPOCHS = 50
 NOWHERE = Environment(device="none", precision="fp32", threads=1, processes=1)
@@ -83,7 +83,7 @@ def run_nothing(composed: DictConfig) -> tuple[str, str]:
     config = resolve(composed)
     identity = identify(config, NOWHERE)
     folder = Path(config.runs_dir) / identity.folder
-    with claim(folder) as ours:
+    with own_run(folder) as ours:
         if not ours or read_record(folder) is not None:
             return "skipped", str(folder)
         write_record(pretend(config, identity, begin_attempt(folder)), folder)

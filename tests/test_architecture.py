@@ -10,8 +10,8 @@ SRC = Path(__file__).parents[1] / "src"
 # From the ground up. A room may import rooms on earlier lines only.
 ROOMS = [
     "errors garbage metric_facts",
-    "config progress miniature claims processes",
-    "content",
+    "config progress miniature run_lock processes",
+    "data_identity",
     "composition",
     "tracking",
     "seeding hardware",
@@ -33,15 +33,15 @@ ROOMS = [
     "train plan status wandb_sync",
 ]
 REPORTING = [
-    "stats counts statements published leaderboard percent",
-    "evidence examples",
+    "stats counts claims published leaderboard percent",
+    "evidence example_statistics",
     "evidence_check",
     "evidence_files",
     "collection scoring",
     "selection",
     "comparison curves",
     "captions verdicts figure_notes",
-    "markup looks",
+    "markup plot_styles",
     "panels",
     "tables plots search cost_table hyperparameter_table",
     "rank_plot cost_plot",
@@ -111,7 +111,7 @@ def test_only_who_draws_imports_matplotlib():
         for room, imports in HARNESS.items()
         if any(name.split(".")[0] == "matplotlib" for name in imports)
     }
-    assert drawing == {"looks", "panels", "plots", "rank_plot", "cost_plot"}
+    assert drawing == {"plot_styles", "panels", "plots", "rank_plot", "cost_plot"}
     assert not any("pyplot" in name for room in drawing for name in HARNESS[room])
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from glue_harness import evidence_files, sweep
 from glue_harness.ablation_table import build_ablation_table
+from glue_harness.claims import read_claims
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
 from glue_harness.comparison import AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
@@ -33,7 +34,6 @@ from glue_harness.published_table import build_published_table, to_published_csv
 from glue_harness.rank_table import build_rank_table
 from glue_harness.records import write_atomically
 from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
-from glue_harness.statements import read_claims
 from glue_harness.sweep import Plan
 from glue_harness.tables import build_main_table, to_csv
 from glue_harness.verdicts import judge

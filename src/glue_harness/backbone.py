@@ -70,7 +70,7 @@ def build_config(model: Model, task: Task) -> PretrainedConfig:
     return config_class(**kwargs, id2label=labels, label2id={name: i for i, name in labels.items()})
 
 
-def head_parameter(name: str, head_modules: list[str]) -> bool:
+def is_head_parameter(name: str, head_modules: list[str]) -> bool:
     """Say whether a parameter, by its dotted name, belongs to the head."""
     return not set(name.split(".")).isdisjoint(head_modules)
 
@@ -190,7 +190,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _check_only_head_missing(model: Model, missing: set[str]) -> None:
-    outside = sorted(name for name in missing if not head_parameter(name, model.head_modules))
+    outside = sorted(name for name in missing if not is_head_parameter(name, model.head_modules))
     if outside:
         raise InputError(
             f"model={model.name}: the checkpoint lacks {outside[0]}; allowed to be new is only the head "
@@ -200,7 +200,7 @@ def _check_only_head_missing(model: Model, missing: set[str]) -> None:
 
 def _head_linears(backbone: nn.Module, model: Model) -> Iterator[nn.Linear]:
     for name, module in backbone.named_modules():
-        if not head_parameter(name, model.head_modules) or not list(module.parameters(recurse=False)):
+        if not is_head_parameter(name, model.head_modules) or not list(module.parameters(recurse=False)):
             continue
         if not isinstance(module, nn.Linear):
             raise InputError(f"model.head_modules: {name} is a {type(module).__name__}; allowed is Linear")

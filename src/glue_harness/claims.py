@@ -1,120 +1,99 @@
-"""Who is at a run: a lock on its folder, and in the lock file a line for every attempt ever begun."""
+"""What is claimed of EDoRA: conf/claims.yaml, typed and checked."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import fcntl
-import os
-import random
-import socket
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Annotated, Literal
 
-from glue_harness.errors import InputError
+import yaml
+from pydantic import Field, ValidationError
 
-LOCK_NAME = ".lock"
-LONGEST_PAUSE_SECONDS = 0.01
-PROBE_BYTES = 2**20
+from glue_harness.errors import CONF, InputError, choices, require, require_one_of
+from glue_harness.identity import Strict
 
 
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Own a run's folder while inside, if no other process does: yields whether it is ours.
+class Baseline(Strict):
+    """What a method is compared with; at the method's own rank unless `rank` is given."""
 
-    The kernel frees the lock when its owner dies, however it dies.
+    method: str
+    rank: int | None = None
+
+
+class _Stated(Strict):
+    id: str
+    statement: str
+    source: str
+    method: str
+
+
+class CountClaim(_Stated):
+    """An adapter has exactly `expected` parameters."""
+
+    test: Literal["count"]
+    model: str
+    rank: int
+    expected: int
+
+
+class RatioClaim(_Stated):
+    """An adapter has, at one of `ranks`, `at_least` times fewer parameters than each baseline's."""
+
+    test: Literal["ratio"]
+    model: str
+    ranks: list[int] = Field(min_length=1)
+    baselines: list[Baseline] = Field(min_length=1)
+    at_least: float
+
+
+class ScoreClaim(_Stated):
+    """Scores beside the baselines' at the same rank: on each task within `margin`, or above on average."""
+
+    test: Literal["non_inferiority", "superiority"]
+    baselines: list[str] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    margin: float = Field(default=0.0, ge=0)
+
+
+Claim = Annotated[CountClaim | RatioClaim | ScoreClaim, Field(discriminator="test")]
+
+
+class Claims(Strict):
+    """The content of conf/claims.yaml."""
+
+    level: float = Field(gt=0, lt=1)
+    claims: list[Claim]
+
+
+def read_claims(path: Path = CONF / "claims.yaml") -> Claims:
+    """Return the claims of a file.
 
     Raises:
-        InputError: the folder cannot be written, or its file system has no locks.
+        InputError: it is no YAML, or a claim lacks a field, has an unknown one, or a value that cannot be.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_NAME).open("a+")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    with lock:
-        yield _own(lock)
+        claims = Claims.model_validate(yaml.safe_load(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {place}: {first['msg']}") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    _check_names(claims, path)
+    return claims
 
 
-def is_claimed(folder: Path) -> bool:
-    """Say whether a process owns a run's folder, without keeping one from it that wants to.
-
-    Looking is a shared lock, for an instant. Owners exclude it; `claim` knows it from an owner and waits.
-    """
-    try:
-        lock = (folder / LOCK_NAME).open("rb")
-    except OSError:  # no lock file, or not ours to look at
-        return False
-    with lock:
-        return not _try_lock(lock, fcntl.LOCK_SH)
-
-
-def check_writable(runs_dir: Path) -> None:
-    """Write something below runs_dir and take it away again.
-
-    Raises:
-        InputError: it cannot be written, or is full.
-    """
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir) as probe:
-            probe.write(bytes(PROBE_BYTES))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise _unwritable(runs_dir, error) from error
-
-
-def begin_attempt(folder: Path) -> int:
-    """Note down that the owner of a folder begins an attempt at its run; return how many there have been.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    try:
-        with (folder / LOCK_NAME).open("a") as lock:
-            lock.write(f"{when} {socket.gethostname()} {os.getpid()}\n")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return count_attempts(folder)
-
-
-def count_attempts(folder: Path) -> int:
-    """Return how many attempts at a folder's run have been begun, those included that were interrupted."""
-    try:
-        return len((folder / LOCK_NAME).read_text().splitlines())
-    except FileNotFoundError:
-        return 0
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(
-        f"runs_dir: {folder} cannot be written ({error.strerror}); allowed is a writable folder"
-    )
-
-
-def _own(lock: IO) -> bool:
-    """Take the lock, unless another process owns it."""
-    while not _try_lock(lock, fcntl.LOCK_EX):
-        if not _try_lock(lock, fcntl.LOCK_SH):
-            return False
-        # Whoever has it shares it, so is looking, as we are ourselves now.
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
-    return True
-
-
-def _try_lock(lock: IO, mode: int) -> bool:
-    try:
-        fcntl.flock(lock, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise InputError(
-            f"runs_dir: {lock.name} cannot be locked ({error.strerror}); allowed is a file system with locks"
-        ) from error
-    return True
+def _check_names(claims: Claims, path: Path) -> None:
+    seen: set[str] = set()
+    for claim in claims.claims:
+        place = f"{path}: {claim.id}"
+        require(claim.id not in seen, f"{path}: id", claim.id, "one claim an id")
+        seen.add(claim.id)
+        methods = [claim.method]
+        if not isinstance(claim, CountClaim):
+            methods += [b if isinstance(b, str) else b.method for b in claim.baselines]
+        for method in methods:
+            require_one_of(f"{place}: method", method, tuple(choices("method")))
+        for task in claim.tasks if isinstance(claim, ScoreClaim) else []:
+            require_one_of(f"{place}: task", task, tuple(choices("task")))
+        if not isinstance(claim, ScoreClaim):
+            require_one_of(f"{place}: model", claim.model, tuple(choices("model")))

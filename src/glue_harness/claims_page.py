@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from glue_harness.captions import AVERAGE, name_bare, name_task
+from glue_harness.claims import Claims
 from glue_harness.config import Protocol
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
 from glue_harness.percent import show_percent
-from glue_harness.statements import Claims
 from glue_harness.verdicts import PairedTest, Verdict
 
 HEAD = [("Claim", ""), ("On", ""), ("Verdict", "")]
@@ -39,7 +39,7 @@ def _show_test(verdict: Verdict, test: PairedTest) -> list[Entry]:
         AVERAGE if test.task is None else name_task(test.task),
         f"{test.entered}/{test.planned}",
         UNKNOWN if test.mean is None else show_percent(test.mean, digits=2, sign=True),
-        *(UNKNOWN if value is None else f"{value:.3g}" for value in (test.above, test.below)),
+        *(UNKNOWN if value is None else f"{value:.3g}" for value in (test.p_for, test.p_against)),
     ]
     return [Entry(text) for text in texts]
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from glue_harness import miniature
 from glue_harness.config import Config, Model, Task
-from glue_harness.content import run_splits
+from glue_harness.data_identity import run_splits
 from glue_harness.errors import InputError, choices, input_errors, require, require_one_of
 from glue_harness.metric_facts import METRICS
 

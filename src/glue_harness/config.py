@@ -43,7 +43,7 @@ class Model:
 
 @dataclass
 class Split:
-    """A published split: its number of rows and the fingerprint of its content (`content.fingerprint`)."""
+    """A published split: its number of rows, and its content's `data_identity.fingerprint` if known."""
 
     rows: int = MISSING
     sha256: str | None = None

@@ -8,8 +8,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from glue_harness import evidence, stats
 from glue_harness.evidence import Row
 from glue_harness.figure_notes import explain_costs
-from glue_harness.looks import Looks
 from glue_harness.panels import cut_panel, finish_panel, lay_out, split_far, use_style
+from glue_harness.plot_styles import PlotStyles
 from glue_harness.plots import draw_points
 from glue_harness.records import Status
 from glue_harness.selection import ROW_KEY, Selection, split_rows
@@ -26,7 +26,7 @@ def draw_costs(selection: Selection, title: str) -> Figure:
     """
     points = _list_timed(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = Looks(selection.summary)
+    looks = PlotStyles(selection.summary)
     timed = [[row for row in panel if row["seconds"] is not None] for panel in panels]
     handles = looks.list_handles([row for known in timed for row in known])
     note = explain_costs(selection, any(split_far(known)[0] for known in timed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from glue_harness.captions import name_commit, name_task
 from glue_harness.percent import show_percent
-from glue_harness.search import RATES, Finding, average_pairs, choose_pair, score_pairs, show_share
+from glue_harness.search import RATES, TaskFinding, average_pairs, choose_pair, score_pairs, show_share
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class Fallback:
     commits: tuple[str, ...]
 
 
-def find_fallbacks(findings: Sequence[Finding]) -> list[Fallback]:
+def find_fallbacks(findings: Sequence[TaskFinding]) -> list[Fallback]:
     """Return a choice for each model and method that has one on all of its tasks, from the trials they share.
 
     A pair of rates that diverged or learnt nothing on one of the tasks is no choice; of equals the lowest
     rates. Searches that draw their trials share none.
     """
-    groups: dict[tuple[str, str], list[Finding]] = {}
+    groups: dict[tuple[str, str], list[TaskFinding]] = {}
     for finding in findings:
         groups.setdefault(finding.key[:2], []).append(finding)
     found = (_choose(*key, group) for key, group in groups.items() if all(f.best for f in group))
     return [fallback for fallback in found if fallback is not None]
 
 
-def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
+def _choose(model: str, method: str, group: list[TaskFinding]) -> Fallback | None:
     means = average_pairs(group)
     if not means:
         return None
@@ -56,7 +56,7 @@ def _choose(model: str, method: str, group: list[Finding]) -> Fallback | None:
     )
 
 
-def _describe_trials(group: list[Finding], pairs: int) -> str:
+def _describe_trials(group: list[TaskFinding], pairs: int) -> str:
     trial = group[0].trials[0]
     rank = "" if trial["rank"] is None else f"rank {trial['rank']}, "
     return f"{pairs} pairs of rates, each on every task; {rank}seed {trial['seed']}, {trial['epochs']} epochs"

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glue_harness.search import RATES, Finding, Pair, average_pairs, choose_pair
+from glue_harness.search import RATES, RatePair, TaskFinding, average_pairs, choose_pair
 
 Method = tuple[str, str]
 """Model and method."""
 
-Finalists = dict[Method, list[Pair]]
+Finalists = dict[Method, list[RatePair]]
 """Each method's pairs that go on, the same for all of its tasks."""
 
 
-def choose_finalists(findings: Sequence[Finding]) -> Finalists:
+def choose_finalists(findings: Sequence[TaskFinding]) -> Finalists:
     """Return the pairs that go on first: two of each model and method whose trials are all there.
 
     Compared are means over the tasks, of pairs that have learnt something on each. The next rate is that of
@@ -35,7 +35,7 @@ def choose_finalists(findings: Sequence[Finding]) -> Finalists:
     return chosen
 
 
-def extend_finalists(finals: Sequence[Finding], first: Sequence[Finding]) -> Finalists:
+def extend_finalists(finals: Sequence[TaskFinding], first: Sequence[TaskFinding]) -> Finalists:
     """Return the pair of each method that is to go on besides: the best of `first` at the next lower rate.
 
     There is one where, on some task, the best of the final round's trials has the lowest rate that has run.
@@ -52,28 +52,28 @@ def extend_finalists(finals: Sequence[Finding], first: Sequence[Finding]) -> Fin
     return added
 
 
-def group_methods(findings: Sequence[Finding]) -> dict[Method, list[Finding]]:
+def group_methods(findings: Sequence[TaskFinding]) -> dict[Method, list[TaskFinding]]:
     """Return findings by model and method."""
-    groups: dict[Method, list[Finding]] = {}
+    groups: dict[Method, list[TaskFinding]] = {}
     for finding in findings:
         groups.setdefault(finding.key[:2], []).append(finding)
     return groups
 
 
-def _find_axis(group: Sequence[Finding]) -> int:
+def _find_axis(group: Sequence[TaskFinding]) -> int:
     tried = [{trial[rate] for finding in group for trial in finding.trials} for rate in RATES]
     return max(range(len(RATES)), key=lambda index: len(tried[index]))
 
 
-def _step_down(means: dict[Pair, float], axis: int, rate: float) -> Pair | None:
+def _step_down(means: dict[RatePair, float], axis: int, rate: float) -> RatePair | None:
     """Return the best pair at the highest rate below this one."""
     return _choose_at(means, axis, max((pair[axis] for pair in means if pair[axis] < rate), default=None))
 
 
-def _step_up(means: dict[Pair, float], axis: int, rate: float) -> Pair | None:
+def _step_up(means: dict[RatePair, float], axis: int, rate: float) -> RatePair | None:
     return _choose_at(means, axis, min((pair[axis] for pair in means if pair[axis] > rate), default=None))
 
 
-def _choose_at(means: dict[Pair, float], axis: int, rate: float | None) -> Pair | None:
+def _choose_at(means: dict[RatePair, float], axis: int, rate: float | None) -> RatePair | None:
     there = {pair: mean for pair, mean in means.items() if pair[axis] == rate}
     return choose_pair(there) if there else None

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from glue_harness.config import Config
-from glue_harness.content import content_identity
+from glue_harness.data_identity import content_identity
 from glue_harness.hardware import Environment
 
 NUMERICS = 1
@@ -94,11 +94,11 @@ def identify(config: Config, environment: Environment, source_hash: str | None =
         seed=config.seed,
         planned=json.loads(json.dumps(_describe_plan(config, source_hash))),  # a copy, as a record holds it
         environment=environment,
-        numerics=numerics_today(config.method.adapter),
+        numerics=current_numerics(config.method.adapter),
     )
 
 
-def numerics_today(adapter: dict[str, Any] | None) -> int:
+def current_numerics(adapter: dict[str, Any] | None) -> int:
     """Return the numerics of a run that is made with this adapter by the code as it is."""
     package = (adapter or {}).get("_target_", "").partition(".")[0]
     return NUMERICS + ADAPTER_NUMERICS.get(package, 0)

@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glue_harness.claims import is_claimed
 from glue_harness.errors import InputError
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.hardware import Environment
-from glue_harness.identity import hash_planned, numerics_today
+from glue_harness.identity import current_numerics, hash_planned
 from glue_harness.progress import Progress, read_progress
 from glue_harness.records import RECORD_NAME, SCHEMA_VERSION, Cost, Status, read_record
+from glue_harness.run_lock import is_owned
 
 Key = tuple[str, int]
 """A planned run: its cell hash and its seed."""
@@ -155,7 +155,7 @@ def _take_settings(settings: str, inventory: Inventory) -> None:
                 cell = hash_planned(planned)
             found = inventory.records.setdefault((cell, head.identity.seed), [])
             found.append(_describe(head, Path(folder)))
-        if (head is None or head.status is Status.FAILED) and is_claimed(Path(folder)):
+        if (head is None or head.status is Status.FAILED) and is_owned(Path(folder)):
             progress = read_progress(Path(folder))
             if progress is not None:
                 inventory.running[progress.cell, progress.seed] = progress
@@ -202,7 +202,7 @@ def _describe(head: _Head, folder: Path) -> Found:
         label=identity.label,
         trainer=identity.planned["trainer"],
         environment=identity.environment,
-        is_current=identity.numerics == numerics_today(identity.planned.get("adapter")),
+        is_current=identity.numerics == current_numerics(identity.planned.get("adapter")),
         status=head.status,
         cost=head.cost,
         hardware=head.provenance.hardware,

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glue_harness.claims import is_claimed
 from glue_harness.config import name_run
 from glue_harness.endings import End, Ending, describe_end
 from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
 from glue_harness.inventory import Inventory, Key, take_inventory
 from glue_harness.records import Status, read_record
+from glue_harness.run_lock import is_owned
 
 ANSWER_SECONDS = 3.0
 """How long a cluster may take to say that it is there."""
@@ -176,7 +176,7 @@ def _wait_for_others(busy: Mapping[Key, Path]) -> dict[Key, Ending]:
     while len(endings) < len(busy) and not left:
         time.sleep(POLL_SECONDS)
         for key, folder in busy.items():
-            if key in endings or is_claimed(folder):
+            if key in endings or is_owned(folder):
                 continue
             record = read_record(folder)
             if record is not None and (record.status is not Status.FAILED or record != before[key]):

@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from transformers import PreTrainedModel
 
-from glue_harness.backbone import head_parameter
+from glue_harness.backbone import is_head_parameter
 from glue_harness.config import Method, Model, Trainer
 from glue_harness.errors import InputError
 from glue_harness.records import Parameters
@@ -60,7 +60,7 @@ def apply_method(
     adapted: nn.Module = backbone
     if adapter is None:
         for name, parameter in backbone.named_parameters():
-            parameter.requires_grad = method.train_backbone or head_parameter(name, model.head_modules)
+            parameter.requires_grad = method.train_backbone or is_head_parameter(name, model.head_modules)
     else:
         torch.manual_seed(derive_seed(seed, "adapter"))
         try:
@@ -90,7 +90,7 @@ def parameter_groups(model: nn.Module, head_modules: list[str], trainer: Trainer
     members: dict[str, list[nn.Parameter]] = {name: [] for name in groups}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_head = head_parameter(name, head_modules)
+            is_head = is_head_parameter(name, head_modules)
             members["head" if is_head else "magnitude" if MAGNITUDE_MARK in name else "adapter"].append(
                 parameter
             )
@@ -101,7 +101,7 @@ def _count(module: nn.Module, head: bool, head_modules: list[str], trained: bool
     return sum(
         parameter.numel()
         for name, parameter in module.named_parameters()
-        if head_parameter(name, head_modules) == head and (parameter.requires_grad or not trained)
+        if is_head_parameter(name, head_modules) == head and (parameter.requires_grad or not trained)
     )
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from glue_harness.claims import claim
 from glue_harness.config import Config, Search
 from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
@@ -29,6 +28,7 @@ from glue_harness.logits import logits_files
 from glue_harness.metrics import score_parts
 from glue_harness.progress import open_bar
 from glue_harness.records import RunRecord, Status
+from glue_harness.run_lock import own_run
 from glue_harness.search import RATES
 from glue_harness.sources import divide, load_split
 from glue_harness.sweep import Plan
@@ -57,7 +57,7 @@ def run_trials(whole: Plan, wanted: Plan) -> tuple[Plan, dict[Key, int]]:
     origin = next((cell.config.init_from for cell in whole.cells if cell.source is not None), None)
     require(origin is None, "init_from", origin, "null with search=optuna")
     folder = Path(whole.config.runs_dir, "optuna", whole.name)
-    with claim(folder) as ours:
+    with own_run(folder) as ours:
         if not ours:
             raise InputError(f"search=optuna: {folder} is in use; allowed is one search there at a time")
         studies = {key: _open_study(cells, search, folder) for key, cells in groups.items()}

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from glue_harness import evidence, stats
 from glue_harness.evidence import Row
 from glue_harness.figure_notes import explain_curves, explain_points
-from glue_harness.looks import Look, Looks
 from glue_harness.panels import cut_panel, finish_panel, lay_out, split_far, use_style
+from glue_harness.plot_styles import PlotStyle, PlotStyles
 from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 
 APART = 0.025
@@ -37,7 +37,7 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = Looks(selection.summary)
+    looks = PlotStyles(selection.summary)
     handles = looks.list_handles(keep_known(points), crossing=True)
     places = {
         rows[0]["model"]: place_apart({_spot(row, looks): row["adapter_parameters"] for row in rows})
@@ -80,7 +80,7 @@ def _key(row: Row, names: list[str]) -> tuple:
     return tuple(row[name] for name in names)
 
 
-def _spot(row: Row, looks: Looks) -> Spot:
+def _spot(row: Row, looks: PlotStyles) -> Spot:
     return (row["method"], looks.find(row)), row["label"]
 
 
@@ -105,7 +105,7 @@ def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
     return {spot: 10 ** (place + shift) for spot, place, shift in zip(order, pooled, shifts, strict=False)}
 
 
-def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], looks: Looks) -> None:
+def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], looks: PlotStyles) -> None:
     """Draw one series of a panel, joined in order of its ranks; without parameters, across it."""
     look = looks.find(rows[0])
     if rows[0]["adapter_parameters"] == 0:
@@ -115,14 +115,14 @@ def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], look
     draw_points(axis, [places[_spot(row, looks)] for row in rows], rows, look)
 
 
-def _draw_across(axis: Axes, row: Row, look: Look) -> None:
+def _draw_across(axis: Axes, row: Row, look: PlotStyle) -> None:
     axis.axhline(100 * row["statistic"], zorder=1, **look.style_crossing())
     if row.get("low") is not None and not look.is_faint:
         ends = (100 * row["low"], 100 * row["high"])
         axis.axhspan(*ends, color=look.colour, alpha=BAND, linewidth=0, zorder=0)
 
 
-def draw_points(axis: Axes, places: list[float], rows: list[Row], look: Look) -> None:
+def draw_points(axis: Axes, places: list[float], rows: list[Row], look: PlotStyle) -> None:
     """Draw cells at their places along a panel, joined, with their bars over seeds unless they are faint."""
     reach = [[100 * _reach(row, end) for row in rows] for end in ("low", "high")]  # (2, cells)
     axis.errorbar(
@@ -170,7 +170,7 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
     """
     place = ["model", "task"]
     panels = split_rows(evidence.list_rows(selection.summary), place)
-    looks, rows = Looks(selection.summary), evidence.list_rows(curves)
+    looks, rows = PlotStyles(selection.summary), evidence.list_rows(curves)
     handles = looks.list_handles(rows)
     traced = {_key(of_panel[0], place): of_panel for of_panel in split_rows(rows, place)}
     drawn = [traced.get(_key(panel[0], place), []) for panel in panels]
@@ -194,7 +194,7 @@ def _span_curve(row: Row) -> Row:
     return row | {"statistic": max(row["statistic"])} | ends
 
 
-def _draw_curve(axis: Axes, row: Row, look: Look) -> None:
+def _draw_curve(axis: Axes, row: Row, look: PlotStyle) -> None:
     line, low, high = ([100 * score for score in row[name]] for name in ("statistic", "low", "high"))
     epochs = range(1, len(line) + 1)
     every = math.ceil(len(line) / 10)

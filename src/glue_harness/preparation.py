@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerBase
 from glue_harness import hardware
 from glue_harness.backbone import check_weights, load_backbone, load_tokenizer
 from glue_harness.config import Config
-from glue_harness.content import fingerprint, run_splits
 from glue_harness.data import TokenisedSplit, tokenise
+from glue_harness.data_identity import fingerprint, run_splits
 from glue_harness.identity import Identity
 from glue_harness.method import apply_method, build_adapter
 from glue_harness.records import Parameters

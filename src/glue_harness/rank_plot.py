@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from glue_harness.figure_notes import explain_ranks
-from glue_harness.looks import Looks
 from glue_harness.panels import cut_panel, finish_panel, lay_out, use_style
+from glue_harness.plot_styles import PlotStyles
 from glue_harness.plots import draw_points, is_cut, keep_known, list_points
 from glue_harness.selection import SERIES_KEY, Selection, split_rows
 
@@ -20,7 +20,7 @@ def draw_ranks(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = Looks(selection.summary)
+    looks = PlotStyles(selection.summary)
     ranks = sorted({row["rank"] for row in points})
     handles = looks.list_handles(keep_known(points), with_ranks=False)
     figure, axes = lay_out(panels, title, explain_ranks(selection, is_cut(panels)), handles)

@@ -21,7 +21,7 @@ from glue_harness.identity import Identity, Strict
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
-TRAINED = Path("adapter", "adapter_model.safetensors")
+TRAINED_WEIGHTS = Path("adapter", "adapter_model.safetensors")
 """What a run keeps of what it trained, adapter and head, in its folder."""
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
 
@@ -147,7 +147,7 @@ def find_source(identity: Identity, runs_dir: Path) -> Path | None:
     made_here = (cell_hash, identity.environment, identity.numerics)
     for folder in sorted((runs_dir / identity.model / task).glob(f"*/*/seed{identity.seed}")):
         record = read_record(folder)
-        if record is None or record.status is not Status.COMPLETE or not (folder / TRAINED).is_file():
+        if record is None or record.status is not Status.COMPLETE or not (folder / TRAINED_WEIGHTS).is_file():
             continue
         if (record.identity.cell_hash, record.identity.environment, record.identity.numerics) == made_here:
             return folder

@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import ValidationError
 
 from glue_harness import evidence, evidence_files, sweep
-from glue_harness.claims import claim
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
@@ -29,6 +28,7 @@ from glue_harness.records import (
     write_atomically,
     write_record,
 )
+from glue_harness.run_lock import own_run
 from glue_harness.sweep import Plan
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -83,7 +83,7 @@ def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
 
 def _write_run(record: RunRecord, committed: evidence.Evidence, folder: Path) -> bool:
     """Write a run's record and kept logits, unless it has a record or is being run; say whether."""
-    with claim(folder) as ours:
+    with own_run(folder) as ours:
         if not ours or (folder / RECORD_NAME).exists():
             return False
         _write_logits(record, committed, folder)

@@ -9,7 +9,7 @@ from glue_harness.errors import choices, require, require_one_of
 from glue_harness.estimate import count_examples
 from glue_harness.finals import Finalists
 from glue_harness.grid import Cell
-from glue_harness.search import RATES, Pair
+from glue_harness.search import RATES, RatePair
 from glue_harness.sweep import Plan
 
 Asked = Collection[tuple[str, str]]
@@ -74,12 +74,12 @@ def plan_final(first: Plan, overrides: Sequence[str]) -> Plan:
     return final
 
 
-def get_rates(cell: Cell) -> Pair:
+def get_rates(cell: Cell) -> RatePair:
     """Return a trial's value of each of RATES."""
     return tuple(getattr(cell.config.trainer, rate) for rate in RATES)
 
 
-def _get_trial(cell: Cell) -> tuple[str, str, Pair]:
+def _get_trial(cell: Cell) -> tuple[str, str, RatePair]:
     return cell.identity.method, cell.identity.task, get_rates(cell)
 
 

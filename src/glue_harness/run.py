@@ -16,7 +16,6 @@ from peft import PeftModel
 from glue_harness import hardware
 from glue_harness.backbone import weights_sha256
 from glue_harness.checkpoints import CHECKPOINTS, drop_partial, sync
-from glue_harness.claims import begin_attempt, claim, count_attempts
 from glue_harness.config import Config
 from glue_harness.data import TokenisedSplit
 from glue_harness.endings import End, Ending, describe_end, describe_owned, find_ending
@@ -36,6 +35,7 @@ from glue_harness.records import (
     write_atomically,
     write_record,
 )
+from glue_harness.run_lock import begin_attempt, count_attempts, own_run
 from glue_harness.trainer import Outcome, fit
 
 CODE_VERSION = code_version()
@@ -70,7 +70,7 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
     if (ended := agree(lambda: _find_ending(folder))) is not None:
         return ended
     prepared = prepare(config, identity)
-    with claim(folder) if is_first() else contextlib.nullcontext(True) as ours:
+    with own_run(folder) if is_first() else contextlib.nullcontext(True) as ours:
         busy = None if ours else describe_owned(folder)
         if (ended := agree(lambda: busy or _find_ending(folder))) is not None:
             return ended
@@ -82,7 +82,7 @@ def _run_joined(config: Config, identity: Identity, show_progress: bool) -> Endi
 def record_failure(config: Config, identity: Identity, error: str) -> Ending:
     """Record that a run failed, unless it has ended well or another process is at it."""
     folder = Path(config.runs_dir) / identity.folder
-    with claim(folder) as ours:
+    with own_run(folder) as ours:
         if not ours:
             return describe_owned(folder)
         if (ended := _find_ending(folder)) is not None:

@@ -19,7 +19,7 @@ from glue_harness.records import Status
 RATES = ("learning_rate", "head_learning_rate")
 """What a search may vary, and what a file of conf/tuned holds; names of `trainer`'s fields."""
 
-Pair = tuple[float, ...]
+RatePair = tuple[float, ...]
 """A value of each of RATES."""
 
 EDGE_VALUES = 3
@@ -29,7 +29,7 @@ CURVE_VALUES = 12
 
 
 @dataclass(frozen=True)
-class Finding:
+class TaskFinding:
     """The trials of one method on one task, in the order of the grid, and the pruned ones' number.
 
     `wanted` is the number of trials that the search is to have, pruned ones included. `earlier`: the trials
@@ -82,7 +82,9 @@ class Finding:
         return {trial[rate] for trial in (*self.trials, *self.earlier)}
 
 
-def find(scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, str], int]) -> list[Finding]:
+def find(
+    scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, str], int]
+) -> list[TaskFinding]:
     """Return the findings of a search's scored runs (`selection.score_runs`), by method and task.
 
     `wanted`: trials a method and task, None for as many as there are rows; `pruned`: by (label, task).
@@ -90,10 +92,10 @@ def find(scored: pd.DataFrame, wanted: int | None, pruned: Mapping[tuple[str, st
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in evidence.list_rows(scored):
         groups.setdefault((row["label"], row["task"]), []).append(row)
-    return [Finding(rows, pruned.get(key, 0), wanted or len(rows)) for key, rows in groups.items()]
+    return [TaskFinding(rows, pruned.get(key, 0), wanted or len(rows)) for key, rows in groups.items()]
 
 
-def score_pairs(finding: Finding) -> dict[Pair, float]:
+def score_pairs(finding: TaskFinding) -> dict[RatePair, float]:
     """Return the score of every pair of rates that has learnt something, and has not diverged."""
     return {
         tuple(trial[rate] for rate in RATES): trial["score"]
@@ -102,20 +104,20 @@ def score_pairs(finding: Finding) -> dict[Pair, float]:
     }
 
 
-def average_pairs(group: Sequence[Finding]) -> dict[Pair, float]:
+def average_pairs(group: Sequence[TaskFinding]) -> dict[RatePair, float]:
     """Return the mean over a method's tasks of the score of every pair that has learnt something on each."""
     by_task = [score_pairs(finding) for finding in group]
     shared = set.intersection(*(set(scores) for scores in by_task)) if by_task else set()
     return {pair: statistics.fmean(scores[pair] for scores in by_task) for pair in shared}
 
 
-def choose_pair(means: Mapping[Pair, float]) -> Pair:
+def choose_pair(means: Mapping[RatePair, float]) -> RatePair:
     """Return the pair of the highest score, of equals the one with the lowest rates."""
     return min(means, key=lambda pair: (-means[pair], pair))
 
 
 def describe_tuned(
-    finding: Finding, command: str, table: str, holdout: float, first_round: str | None = None
+    finding: TaskFinding, command: str, table: str, holdout: float, first_round: str | None = None
 ) -> str:
     """Return a file of conf/tuned: the chosen rates, and above them where they come from.
 
@@ -146,20 +148,20 @@ def describe_tuned(
     return "".join(f"{line}\n" for line in lines)
 
 
-def _count(finding: Finding) -> str:
+def _count(finding: TaskFinding) -> str:
     pruned = f" ({finding.pruned} pruned)" if finding.pruned else ""
     return f"{len(finding.trials) + finding.pruned} trials{pruned}"
 
 
-def _span(finding: Finding, rate: str) -> str:
+def _span(finding: TaskFinding, rate: str) -> str:
     tried = sorted({trial[rate] for trial in finding.trials})
     ends = (show_rate(value) for value in (tried[0], tried[-1]))
     return " to ".join(dict.fromkeys(ends))
 
 
-def tabulate_findings(findings: list[Finding], title: str, holdout: float, protocol: Protocol) -> str:
+def tabulate_findings(findings: list[TaskFinding], title: str, holdout: float, protocol: Protocol) -> str:
     """Return the search's table in Markdown: a line a method and task, and notes."""
-    columns: dict[str, Callable[[Finding], str]] = {
+    columns: dict[str, Callable[[TaskFinding], str]] = {
         "Task": lambda f: f"{name_task(f.key[2])} ({name_metric(f.trials[0]['headline'])})",
         "Method": _name,
         "Trials": _show_trials,
@@ -178,14 +180,14 @@ def tabulate_findings(findings: list[Finding], title: str, holdout: float, proto
     )
 
 
-def _show_trials(finding: Finding) -> str:
+def _show_trials(finding: TaskFinding) -> str:
     done = len(finding.scored) + finding.pruned
     failed = sum(trial["status"] == Status.FAILED for trial in finding.trials)
     shown = _count(finding) if done == finding.wanted else f"{done} of {finding.wanted} trials"
     return shown + (f", {failed} failed" if failed else "")
 
 
-def _show_rate(finding: Finding, rate: str) -> str:
+def _show_rate(finding: TaskFinding, rate: str) -> str:
     if finding.best is None:
         return "--"
     return show_rate(finding.best[rate]) + (" **at the edge**" if rate in finding.edges else "")
@@ -200,7 +202,7 @@ def _percent(score: float | None) -> str:
     return "--" if score is None else show_percent(score, digits=2)
 
 
-def _show_curve(finding: Finding) -> str:
+def _show_curve(finding: TaskFinding) -> str:
     """Show the best score at each value of the rate that has most values, where these are few."""
     rate = max(RATES, key=lambda name: len({trial[name] for trial in finding.trials}))
     by_value: dict[float, list[float]] = {}
@@ -212,7 +214,7 @@ def _show_curve(finding: Finding) -> str:
     return " · ".join(f"{value}: {score}" for value, score in best)
 
 
-def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[str]:
+def _notes(findings: list[TaskFinding], holdout: float, protocol: Protocol) -> list[str]:
     trials = [trial for finding in findings for trial in finding.trials]
     seeds, epochs = ({trial[name] for trial in trials} for name in ("seed", "epochs"))
     wanted = {finding.wanted for finding in findings}
@@ -232,7 +234,7 @@ def _notes(findings: list[Finding], holdout: float, protocol: Protocol) -> list[
     ]
 
 
-def _warn(findings: list[Finding]) -> list[str]:
+def _warn(findings: list[TaskFinding]) -> list[str]:
     edges = [f"{_name(finding)} on {name_task(finding.key[2])}" for finding in findings if finding.edges]
     warnings = []
     if edges:
@@ -249,7 +251,7 @@ def _warn(findings: list[Finding]) -> list[str]:
     return warnings
 
 
-def _name(finding: Finding) -> str:
+def _name(finding: TaskFinding) -> str:
     return name_row(finding.trials[0] | {"settings": None})
 
 

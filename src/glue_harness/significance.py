@@ -20,7 +20,7 @@ from glue_harness.comparison import FIRST, Pair, pair_rows
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import Evidence, Row
-from glue_harness.examples import bootstrap_examples, bound_examples, compare_by_mcnemar
+from glue_harness.example_statistics import bootstrap_examples, bound_examples, compare_by_mcnemar
 from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
 from glue_harness.percent import show_percent

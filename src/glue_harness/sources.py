@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, concatenate_datasets
 
 from glue_harness import miniature
 from glue_harness.config import Data, Task
-from glue_harness.content import UNLABELLED, fingerprint
+from glue_harness.data_identity import UNLABELLED, fingerprint
 from glue_harness.errors import InputError, require
 from glue_harness.seeding import holdout_generator
 from glue_harness.tsv import read_tsv, tsv_path

@@ -8,11 +8,11 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
-from glue_harness.backbone import head_parameter
+from glue_harness.backbone import is_head_parameter
 from glue_harness.config import Config
 from glue_harness.errors import InputError
 from glue_harness.identity import Identity
-from glue_harness.records import TRAINED, find_source
+from glue_harness.records import TRAINED_WEIGHTS, find_source
 
 
 def start_from_source(adapted: nn.Module, config: Config, identity: Identity) -> None:
@@ -34,7 +34,7 @@ def start_from_source(adapted: nn.Module, config: Config, identity: Identity) ->
             f"{Path(config.runs_dir, identity.model, task)}; make it first: the same command with "
             f"task={task} init_from=null"
         )
-    load_trained(adapted, folder / TRAINED, config.model.head_modules)
+    load_trained(adapted, folder / TRAINED_WEIGHTS, config.model.head_modules)
 
 
 def load_trained(adapted: nn.Module, weights: Path, head_modules: list[str]) -> None:
@@ -45,7 +45,7 @@ def load_trained(adapted: nn.Module, weights: Path, head_modules: list[str]) -> 
     """
     assert isinstance(adapted, PeftModel)
     own, saved = get_peft_model_state_dict(adapted), load_file(weights)
-    output = [name for name in own if head_parameter(name, head_modules)][-1].rpartition(".")[0]
+    output = [name for name in own if is_head_parameter(name, head_modules)][-1].rpartition(".")[0]
     kept = {name: own[name] for name in own if name.rpartition(".")[0] == output}
     differing = sorted(
         name

@@ -27,7 +27,7 @@ from glue_harness.grid import Cell
 from glue_harness.leaderboard import SHEETS, Sheet, check_sheets, check_submission, write_archive, write_sheet
 from glue_harness.logits import logits_files
 from glue_harness.preparation import Prepared, prepare
-from glue_harness.records import TRAINED, Status, write_atomically
+from glue_harness.records import TRAINED_WEIGHTS, Status, write_atomically
 from glue_harness.sources import load_split
 from glue_harness.sweep import Plan
 from glue_harness.trainer import GlueTrainer, build_trainer
@@ -94,7 +94,11 @@ def _choose_run(plan: Plan, task: str) -> Cell | None:
     scores = {}
     for number, cell in enumerate(plan.cells):
         record = cell.record() if cell.identity.task == task else None
-        if record is not None and record.status is Status.COMPLETE and (cell.folder / TRAINED).is_file():
+        if (
+            record is not None
+            and record.status is Status.COMPLETE
+            and (cell.folder / TRAINED_WEIGHTS).is_file()
+        ):
             scores[number] = record.epochs[-1].metrics["all"][record.headline] or 0.0
     return plan.cells[max(scores, key=lambda number: scores[number])] if scores else None
 
@@ -149,7 +153,7 @@ def predict(cell: Cell, sheet: Sheet) -> Sequence[float]:
     task = config.task if sheet.task == config.task.name else compose_task(sheet, config)
     rows = load_split(config.data, task, sheet.split)
     prepared = prepare(config, cell.identity)
-    load_weights(prepared, cell.folder / TRAINED)
+    load_weights(prepared, cell.folder / TRAINED_WEIGHTS)
     test = tokenise(rows, task, prepared.tokenizer, config.trainer.max_length)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = build_trainer(prepared, config, cell.identity.environment, Path(scratch))

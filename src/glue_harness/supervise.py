@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from glue_harness.claims import is_claimed
 from glue_harness.config import Config
 from glue_harness.endings import End, Ending, describe_owned, find_ending
 from glue_harness.errors import InputError
 from glue_harness.hardware import take_gpu
 from glue_harness.identity import Identity
+from glue_harness.run_lock import is_owned
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
@@ -47,7 +47,7 @@ def supervise(config: Config, identity: Identity) -> Ending:
     folder = Path(config.runs_dir) / identity.folder
     if (ended := find_ending(folder)) is not None:
         return ended
-    if is_claimed(folder):
+    if is_owned(folder):
         return describe_owned(folder)
     _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -20,7 +20,7 @@ from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
-from glue_harness.records import TRAINED, Status, find_source
+from glue_harness.records import TRAINED_WEIGHTS, Status, find_source
 
 CHOOSES_GRID = ("model", "trainer", "preset")
 """Axes that may choose another grid for one experiment."""
@@ -81,7 +81,7 @@ def _is_there(cell: Cell, source: Cell, elsewhere: Inventory | None) -> bool:
     if elsewhere is None:
         return find_source(cell.identity, Path(cell.config.runs_dir)) is not None
     return any(
-        found.status is Status.COMPLETE and (found.folder / TRAINED).is_file()
+        found.status is Status.COMPLETE and (found.folder / TRAINED_WEIGHTS).is_file()
         for found in elsewhere.find(source.key)
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 
 from glue_harness.config import Task
-from glue_harness.content import UNLABELLED
+from glue_harness.data_identity import UNLABELLED
 from glue_harness.errors import InputError
 
 

@@ -36,7 +36,7 @@ from glue_harness.rounds import (
     plan_final,
 )
 from glue_harness.scoring import score_runs
-from glue_harness.search import RATES, Finding, describe_tuned, find, tabulate_findings
+from glue_harness.search import RATES, TaskFinding, describe_tuned, find, tabulate_findings
 from glue_harness.sweep import Plan
 
 TABLE = "search.md"
@@ -49,11 +49,11 @@ class Round:
     """A round of a search: its trials, what they found, the table that shows it."""
 
     plan: Plan
-    findings: list[Finding]
+    findings: list[TaskFinding]
     table: Path
 
 
-def tune(overrides: list[str]) -> list[Finding | None]:
+def tune(overrides: list[str]) -> list[TaskFinding | None]:
     """Run what is left of the search that `overrides` choose; write its evidence, tables and choices.
 
     Filters (`only.…`) narrow what is run, chosen and returned; evidence and tables hold the whole search.
@@ -115,12 +115,12 @@ def _collect(plan: Plan) -> Evidence:
     return collect(plan, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
 
 
-def _find(plan: Plan, collected: Evidence, pruned: dict[tuple[str, str], int]) -> list[Finding]:
+def _find(plan: Plan, collected: Evidence, pruned: dict[tuple[str, str], int]) -> list[TaskFinding]:
     return find(score_runs(collected, plan.config.protocol), plan.config.search.trials, pruned)
 
 
 def _record(
-    plan: Plan, pruned: dict[tuple[str, str], int] | None = None, first: Sequence[Finding] = ()
+    plan: Plan, pruned: dict[tuple[str, str], int] | None = None, first: Sequence[TaskFinding] = ()
 ) -> Round:
     """Write the evidence and the table of the trials that there are, and print the table.
 
@@ -231,7 +231,7 @@ def _write_choices(last: Round, first: Round | None, asked: Asked, overrides: Se
     )
 
 
-def _describe_first(first: Round | None, finding: Finding) -> str | None:
+def _describe_first(first: Round | None, finding: TaskFinding) -> str | None:
     """Say what the final round's trials of a method and task were taken from."""
     if first is None:
         return None

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from glue_harness import stats
+from glue_harness.claims import Claims, CountClaim, RatioClaim, ScoreClaim
 from glue_harness.comparison import PAIR_KEY, Pair, pair_runs
 from glue_harness.counts import count_adapter
 from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
-from glue_harness.statements import Claims, CountClaim, RatioClaim, ScoreClaim
 
 
 class Finding(StrEnum):
@@ -30,8 +30,8 @@ class Finding(StrEnum):
 class PairedTest:
     """One paired test: seeds that have a difference of those planned, its mean, and both one-sided p-values.
 
-    `task` None: the average over tasks. `absent`: the tasks that it needs and that are not planned. `below`,
-    Holm-corrected over the claim's tests: against the claim; `above`: for it. None: not all pairs have run.
+    `task` None: the average over tasks. `absent`: the tasks that it needs and that are not planned. `p_for`
+    the claim, and `p_against` it: Holm-corrected over the claim's tests. None: not all pairs have run.
     """
 
     baseline: str
@@ -41,8 +41,8 @@ class PairedTest:
     planned: int
     mean: float | None = None
     spread: float | None = None
-    above: float | None = None
-    below: float | None = None
+    p_for: float | None = None
+    p_against: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,18 @@ def _test(
     place = (baseline, task, absent, len(values), len(known))
     if not values or len(values) < len(known):
         return PairedTest(*place)
-    above, below = stats.flip_signs(values, margin), stats.flip_signs([-value for value in values], -margin)
-    return PairedTest(*place, stats.mean(values), stats.spread(values), above, below)
+    p_for, p_against = (
+        stats.flip_signs(values, margin),
+        stats.flip_signs([-value for value in values], -margin),
+    )
+    return PairedTest(*place, stats.mean(values), stats.spread(values), p_for, p_against)
 
 
 def _correct(tests: list[PairedTest]) -> list[PairedTest]:
-    """Return tests with `below` corrected for their number; one without all its runs counts as its worst."""
-    corrected = stats.correct_holm([1.0 if test.below is None else test.below for test in tests])
+    """Return tests with `p_against` corrected for their number; one without all its runs counts as 1."""
+    corrected = stats.correct_holm([1.0 if test.p_against is None else test.p_against for test in tests])
     return [
-        test if test.below is None else PairedTest(**vars(test) | {"below": value})
+        test if test.p_against is None else PairedTest(**vars(test) | {"p_against": value})
         for test, value in zip(tests, corrected, strict=True)
     ]
 
@@ -188,14 +191,14 @@ def _conclude(
 ) -> tuple[Finding, str]:
     if is_generated:
         return Finding.UNDETERMINED, "the data are generated: they say nothing of GLUE"
-    against = [test for test in tests if test.below is not None and test.below <= level]
+    against = [test for test in tests if test.p_against is not None and test.p_against <= level]
     if against:
         shown = ", ".join(f"{_name(test)} ({show_percent(test.mean or 0, sign=True)})" for test in against)
         return Finding.CONTRADICTED, f"below, on {max(test.entered for test in against)} seeds: {shown}"
-    open_tests = [test for test in tests if test.above is None]
+    open_tests = [test for test in tests if test.p_for is None]
     if open_tests:
         return Finding.UNDETERMINED, f"{_explain_open(open_tests)}; {_explain_need(claim, tests, level)}"
-    if all(test.above is not None and test.above <= level for test in tests):
+    if all(test.p_for is not None and test.p_for <= level for test in tests):
         fewest = min(test.entered for test in tests)
         return Finding.SUPPORTED, f"all of {len(tests)} tests speak for it, on {fewest} seeds or more"
     return Finding.UNDETERMINED, _explain_need(claim, tests, level)

@@ -7,7 +7,7 @@ import torch
 from glue_harness import backbone as backbone_module
 from glue_harness import miniature
 from glue_harness.backbone import (
-    head_parameter,
+    is_head_parameter,
     load_backbone,
     load_tokenizer,
     outline_backbone,
@@ -19,7 +19,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def head_of(model, config):
-    return {n: p for n, p in model.named_parameters() if head_parameter(n, config.model.head_modules)}
+    return {n: p for n, p in model.named_parameters() if is_head_parameter(n, config.model.head_modules)}
 
 
 @pytest.mark.parametrize("name", ["tiny_roberta", "tiny_deberta", "minilm"])

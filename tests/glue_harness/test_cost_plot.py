@@ -3,7 +3,7 @@
 import pytest
 
 from glue_harness.cost_plot import draw_costs
-from glue_harness.looks import LOOKS
+from glue_harness.plot_styles import LOOKS
 
 from .scored_runs import make_runs, make_selection
 from .test_plots import legend_of, list_series, note_of, panels_of

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from glue_harness.claims import claim
 from glue_harness.errors import InputError
 from glue_harness.identity import NUMERICS
 from glue_harness.inventory import State, take_inventory
 from glue_harness.progress import Progress, clear_progress, read_progress, write_progress
 from glue_harness.records import RECORD_NAME, Status, read_record, write_record
+from glue_harness.run_lock import own_run
 
 from .planned_runs import GPU, make_cell, make_record, write_run
 
@@ -83,7 +83,7 @@ def test_a_run_in_progress_is_one_that_is_claimed_and_says_so(tmp_path, before):
     folder = tmp_path / cell.identity.folder
     if before is not None:
         write_run(make_record(cell, status=before), tmp_path)
-    with claim(folder):
+    with own_run(folder):
         write_progress(make_progress(cell), folder)
         inventory = take_inventory(tmp_path, ["tiny"])
         assert inventory.state(cell.key) is State.RUNNING
@@ -94,7 +94,7 @@ def test_a_run_in_progress_is_one_that_is_claimed_and_says_so(tmp_path, before):
 
 def test_a_finished_run_is_not_looked_at_for_its_lock(tmp_path):
     folder = write_run(make_record(make_cell()), tmp_path)
-    with claim(folder):
+    with own_run(folder):
         write_progress(make_progress(make_cell()), folder)
         assert state(make_cell(), tmp_path) is State.COMPLETE
 

@@ -20,7 +20,7 @@ from glue_harness import supervise
 from glue_harness.checkpoints import CHECKPOINTS, partial_folder
 from glue_harness.hardware import Environment
 from glue_harness.identity import identify
-from glue_harness.records import TRAINED, Status, logits_path, read_record
+from glue_harness.records import TRAINED_WEIGHTS, Status, logits_path, read_record
 
 RUN = ["trainer=fast", "trainer.batch_size=128", "task=rte", "method=edora", "rank=4"]
 WORST_MOMENTS = [
@@ -79,7 +79,7 @@ class Run:
         logits = {path.name: path.read_bytes() for path in (self.folder / "logits").iterdir()}
         assert len(logits) == len(record.epochs) == self.config.trainer.epochs
         numbers = record.epochs, record.parameters, record.majority_score, record.identity
-        return numbers, logits, (self.folder / TRAINED).read_bytes()
+        return numbers, logits, (self.folder / TRAINED_WEIGHTS).read_bytes()
 
 
 def storm(build_config, folder, precision, kills, epochs, seed, minutes):

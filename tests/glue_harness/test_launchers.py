@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from glue_harness import launchers
-from glue_harness.claims import claim
 from glue_harness.console import Arrivals
 from glue_harness.endings import End, Ending
 from glue_harness.errors import InputError, explain
@@ -23,6 +22,7 @@ from glue_harness.launchers import (
     split_evenly,
 )
 from glue_harness.records import Status
+from glue_harness.run_lock import own_run
 
 from .planned_runs import GPU, CellElsewhere, make_cell, make_record, write_run
 
@@ -215,7 +215,7 @@ def write(cell, **values):
 
 
 def test_a_run_that_another_sweep_finishes_is_waited_for_and_not_launched_again(cells, monkeypatch):
-    launches, owned = [], claim(cells[0].folder)
+    launches, owned = [], own_run(cells[0].folder)
     assert owned.__enter__()
 
     def launch(waiting):
@@ -233,7 +233,7 @@ def test_a_run_that_another_sweep_finishes_is_waited_for_and_not_launched_again(
 
 
 def test_a_run_that_fails_elsewhere_meanwhile_is_not_run_again(cells, monkeypatch):
-    owned = claim(cells[0].folder)
+    owned = own_run(cells[0].folder)
     assert owned.__enter__()
 
     def pause(seconds):
@@ -264,7 +264,7 @@ def test_a_run_whose_other_owner_dies_is_launched_again(cells, failed_before):
 
 def test_a_run_is_waited_for_where_its_owner_has_it_not_where_this_machine_would(cells, monkeypatch):
     there = CellElsewhere((), cells[0].config, cells[0].cell_hash, environment=GPU)
-    launches, owned = [], claim(there.folder)
+    launches, owned = [], own_run(there.folder)
     assert owned.__enter__()
     assert there.folder != cells[0].folder
 

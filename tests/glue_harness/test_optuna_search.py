@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from glue_harness.claims import claim
 from glue_harness.errors import InputError
 from glue_harness.optuna_search import _draw, _group, _open_study, run_trials
+from glue_harness.run_lock import own_run
 from glue_harness.search import RATES
 from glue_harness.sweep import plan
 from glue_harness.tune import tune
@@ -106,7 +106,7 @@ def test_a_drawn_cell_is_what_a_sweep_plans(tmp_path):
 
 def test_two_searches_at_once_are_refused(tmp_path):
     whole = make_plan(tmp_path)
-    with claim(tmp_path / "runs" / "optuna" / whole.name) as ours:
+    with own_run(tmp_path / "runs" / "optuna" / whole.name) as ours:
         assert ours
         with pytest.raises(InputError, match="is in use; allowed is one search there at a time"):
             run_trials(whole, whole)

@@ -4,11 +4,11 @@ import pytest
 
 from glue_harness import plan as plan_entry
 from glue_harness import status as status_entry
-from glue_harness.claims import claim
 from glue_harness.estimate import Estimate
 from glue_harness.overview import describe_needs, format_duration, format_size
 from glue_harness.progress import Progress, write_progress
 from glue_harness.records import Status
+from glue_harness.run_lock import own_run
 
 from .planned_runs import make_cell, make_plan, make_record, write_run
 
@@ -26,7 +26,7 @@ def planned(tmp_path):
         write_run(make_record(cell, status=status, attempts=2), tmp_path / "runs")
     cell = CELLS[5]
     folder = tmp_path / "runs" / cell.identity.folder
-    with claim(folder):
+    with own_run(folder):
         write_progress(Progress(cell.cell_hash, cell.config.seed, 250, 1000, 1800.0, "node7", 42), folder)
         yield plan
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from glue_harness.ablation_table import build_ablation_table
+from glue_harness.claims import read_claims
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
 from glue_harness.comparison import compare_methods
@@ -14,7 +15,6 @@ from glue_harness.markup import Entry, Table
 from glue_harness.page import build_page
 from glue_harness.records import Status
 from glue_harness.selection import select
-from glue_harness.statements import read_claims
 from glue_harness.tables import build_main_table
 from glue_harness.verdicts import judge
 

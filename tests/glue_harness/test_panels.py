@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from matplotlib import rcParams
 
-from glue_harness.looks import LOOKS, make_handle
 from glue_harness.panels import encode, lay_out, split_far, use_style
+from glue_harness.plot_styles import LOOKS, make_handle
 
 HANDLES = [make_handle(name, LOOKS["lora"]) for name in ("LoRA", "EDoRA, random bases (r=16)", "DoRA")]
 
@@ -87,7 +87,7 @@ def test_a_users_settings_stay_as_they_were():
 
 SCRIPT = """
 import hashlib
-from glue_harness.looks import LOOKS, make_handle
+from glue_harness.plot_styles import LOOKS, make_handle
 from glue_harness.panels import encode, lay_out, use_style
 with use_style():
     figure, (axis,) = lay_out([[{"model": "m", "task": "cola", "headline": "f1"}]], "T ± †", "N", [make_handle("E", LOOKS["edora"])])

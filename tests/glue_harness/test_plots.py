@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from glue_harness.looks import LOOKS
 from glue_harness.panels import encode
+from glue_harness.plot_styles import LOOKS
 from glue_harness.plots import APART, draw_curves, draw_scores, format_count, place_apart
 
 from .scored_runs import make_runs, make_selection

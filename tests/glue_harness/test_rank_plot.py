@@ -2,7 +2,7 @@
 
 import pytest
 
-from glue_harness.looks import LOOKS
+from glue_harness.plot_styles import LOOKS
 from glue_harness.rank_plot import draw_ranks
 
 from .scored_runs import make_runs, make_selection

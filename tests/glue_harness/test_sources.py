@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from glue_harness import sources
 from glue_harness.config import Data, Split, Task, Tsv
-from glue_harness.content import content_identity, fingerprint, run_splits
+from glue_harness.data_identity import content_identity, fingerprint, run_splits
 from glue_harness.errors import InputError
 from glue_harness.sources import check_hub_reachable, divide, join_dev, load_split
 

@@ -15,7 +15,7 @@ from glue_harness.backbone import load_backbone
 from glue_harness.errors import InputError, choices
 from glue_harness.inventory import take_inventory
 from glue_harness.method import apply_method
-from glue_harness.records import TRAINED, Status, find_source, read_record, write_record
+from glue_harness.records import TRAINED_WEIGHTS, Status, find_source, read_record, write_record
 from glue_harness.run import run_once
 from glue_harness.staging import load_trained, start_from_source
 from glue_harness.sweep import order_stages, plan
@@ -66,7 +66,7 @@ def test_all_but_the_output_layer_comes_from_the_source(tmp_path, model, method)
     drawn = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(build_model(cell)).items()}
     adapted = build_model(cell)
     start_from_source(adapted, cell.config, cell.identity)
-    saved, got = load_file(source.folder / TRAINED), get_peft_model_state_dict(adapted)
+    saved, got = load_file(source.folder / TRAINED_WEIGHTS), get_peft_model_state_dict(adapted)
     assert got.keys() == saved.keys()
     own = {name for name in got if name.rpartition(".")[0] == OUTPUT[model]}
     assert {name.rpartition(".")[2] for name in own} == {"weight", "bias"}
@@ -151,7 +151,7 @@ def test_a_source_without_weights_is_none(tmp_path):
     """A restored run has a record and logits, but no adapter."""
     cell = one_cell("task=rte", "init_from=mnli", f"runs_dir={tmp_path}")
     source = make_source(cell)
-    (source.folder / TRAINED).unlink()
+    (source.folder / TRAINED_WEIGHTS).unlink()
     assert find_source(cell.identity, tmp_path) is None
     with pytest.raises(
         InputError, match="init_from=mnli: .*make it first: the same command with task=mnli init_from=null"
@@ -234,7 +234,7 @@ def test_where_jobs_run_on_other_machines_a_source_of_theirs_is_one(tmp_path):
         order_stages([staged])
     inventory = take_inventory(tmp_path, ["tiny_roberta"])
     assert order_stages([staged], inventory) == ([[staged]], [])
-    (tmp_path / there.folder / TRAINED).unlink()
+    (tmp_path / there.folder / TRAINED_WEIGHTS).unlink()
     with pytest.raises(InputError, match="holds no complete run to start from"):
         order_stages([staged], inventory)
 
@@ -252,7 +252,7 @@ def test_a_run_that_cannot_start_keeps_no_other_from_running(tmp_path, spoil, re
     staged = one_cell("task=rte", "init_from=mnli", f"runs_dir={tmp_path}")
     source = make_source(staged)
     if spoil == "restored":
-        (source.folder / TRAINED).unlink()
+        (source.folder / TRAINED_WEIGHTS).unlink()
     else:
         write_record(source.record().model_copy(update={"status": Status(spoil)}), source.folder)
     stages, (line,) = order_stages([staged, plain])

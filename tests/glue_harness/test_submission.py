@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from glue_harness import leaderboard, miniature, submission
 from glue_harness.errors import InputError
 from glue_harness.leaderboard import SHEETS
-from glue_harness.records import TRAINED, Status
+from glue_harness.records import TRAINED_WEIGHTS, Status
 from glue_harness.run import run_once
 from glue_harness.submission import submit
 from glue_harness.sweep import plan
@@ -118,12 +118,12 @@ def predict_longhand(cell, split):
 def test_weights_that_do_not_give_the_run_s_dev_logits_are_refused(overrides):
     one_task = [*overrides[:6], "task=rte", "seed=1", *overrides[8:]]
     (cell,) = finish(one_task, ["rte"]).values()
-    tensors = load_file(cell.folder / TRAINED)
+    tensors = load_file(cell.folder / TRAINED_WEIGHTS)
     name = next(name for name in tensors if "classifier" in name and tensors[name].ndim == 2)
-    save_file(tensors | {name: tensors[name] * 3}, cell.folder / TRAINED)
+    save_file(tensors | {name: tensors[name] * 3}, cell.folder / TRAINED_WEIGHTS)
     with pytest.raises(InputError, match="its weights give dev logits .* from those that it wrote"):
         submit(one_task)
-    save_file({key: value for key, value in tensors.items() if key != name}, cell.folder / TRAINED)
+    save_file({key: value for key, value in tensors.items() if key != name}, cell.folder / TRAINED_WEIGHTS)
     with pytest.raises(InputError, match="is not as in this run's model"):
         submit(one_task)
 

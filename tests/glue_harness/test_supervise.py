@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from glue_harness import supervise
-from glue_harness.records import TRAINED, Status
+from glue_harness.records import TRAINED_WEIGHTS, Status
 from glue_harness.sweep import plan
 
 from .sweep_processes import ROOT, environment
@@ -33,7 +33,7 @@ def run_in_child(overrides, folder):
 def read_bits(folder):
     cell = find(ONE, folder)
     logits = {path.name: path.read_bytes() for path in (cell.folder / "logits").iterdir()}
-    return cell.record().epochs, logits, (cell.folder / TRAINED).read_bytes()
+    return cell.record().epochs, logits, (cell.folder / TRAINED_WEIGHTS).read_bytes()
 
 
 def test_nothing_is_left_over_from_another_run(tmp_path):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from glue_harness.claims import is_claimed
+from glue_harness.run_lock import is_owned
 
 from .sweep_processes import (
     TINY,
@@ -47,7 +47,7 @@ def test_ctrl_c_ends_a_sweep_within_seconds_and_says_how_to_go_on(tmp_path):
     assert errors.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert "Traceback" not in errors
     assert not find_records(tmp_path)  # an interrupted run has not failed
-    wait_for(lambda: not any(is_claimed(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
+    wait_for(lambda: not any(is_owned(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
 
 
 def test_ctrl_c_while_runs_are_being_prepared_is_no_traceback(tmp_path):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from glue_harness.claims import claim
 from glue_harness.records import Status, read_record
+from glue_harness.run_lock import own_run
 from glue_harness.sweep import plan
 
 SMALL = ["model=tiny_roberta", "data=miniature", "trainer=smoke"]
@@ -183,7 +183,7 @@ def running_below(folder):
     """Return the run folders that a living process still owns."""
     owned = []
     for lock in folder.rglob(".lock"):
-        with claim(lock.parent) as ours:
+        with own_run(lock.parent) as ours:
             owned += [] if ours else [lock]
     return owned
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glue_harness.config import Split
-from glue_harness.content import fingerprint, run_splits
+from glue_harness.data_identity import fingerprint, run_splits
 from glue_harness.errors import InputError
 from glue_harness.run import run_once
 from glue_harness.sources import load_split

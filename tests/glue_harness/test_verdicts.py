@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from glue_harness.claims import Claims, read_claims
 from glue_harness.claims_page import write_claims
 from glue_harness.errors import InputError
-from glue_harness.statements import Claims, read_claims
 from glue_harness.verdicts import Finding, judge
 
 from .scored_runs import PROTOCOL, make_runs, make_selection
@@ -50,7 +50,7 @@ def make_methods(shift, seeds=5, tasks=("rte", "cola"), **shifts):
 def test_within_the_margin_on_every_task_and_seed_five_seeds_support():
     verdict = give(COMPETITIVE, make_methods(-0.005))
     assert (verdict.finding, verdict.on) == (SUPPORTED, "tiny, r=16")
-    assert [test.above for test in verdict.tests] == [1 / 32] * 4
+    assert [test.p_for for test in verdict.tests] == [1 / 32] * 4
     assert verdict.tests[0].mean == pytest.approx(-0.005)
     assert verdict.reason == "all of 4 tests speak for it, on 5 seeds or more"
 
@@ -66,14 +66,14 @@ def test_one_task_outside_of_the_margin_contradicts_once_corrected_for_all_tests
     verdict = give(COMPETITIVE, make_methods(0.0, seeds=7, cola=-0.05))
     assert verdict.finding == CONTRADICTED
     assert verdict.reason == "below, on 7 seeds: cola against lora (-5.0), cola against dora (-5.0)"
-    assert [test.below for test in verdict.tests if test.task == "cola"] == [4 / 128, 4 / 128]
+    assert [test.p_against for test in verdict.tests if test.task == "cola"] == [4 / 128, 4 / 128]
     assert give(COMPETITIVE, make_methods(0.0, seeds=6, cola=-0.05)).finding == UNDETERMINED
 
 
 def test_just_outside_of_the_margin_is_no_support():
     verdict = give(COMPETITIVE, make_methods(-0.011, seeds=5))
     assert verdict.finding == UNDETERMINED
-    assert [test.above for test in verdict.tests] == [1.0] * 4
+    assert [test.p_for for test in verdict.tests] == [1.0] * 4
 
 
 def test_it_says_how_many_seeds_would_decide_as_they_spread():
@@ -134,7 +134,7 @@ def test_better_is_told_from_the_average_over_tasks_seed_by_seed():
     verdict = give(BETTER, make_methods(0.03, cola=-0.01))
     assert verdict.finding == SUPPORTED
     (test,) = verdict.tests
-    assert (test.task, test.mean, test.above) == (None, pytest.approx(0.01), 1 / 32)
+    assert (test.task, test.mean, test.p_for) == (None, pytest.approx(0.01), 1 / 32)
     assert give(BETTER, make_methods(0.01, cola=-0.03)).finding == CONTRADICTED
     assert give(BETTER, make_methods(0.0)).finding == UNDETERMINED
     assert give(BETTER, make_methods(0.03, seeds=2)).finding == UNDETERMINED

@@ -92,9 +92,9 @@ class GridSweeper(Sweeper):
 
     def _check(self, todo: Sequence[Any]) -> None:
         """Find out within seconds what would end every run: the launcher first, the data and weights last."""
-        from glue_harness.claims import check_writable
         from glue_harness.errors import require
         from glue_harness.launchers import check_gpu_share, jobs_per_launch
+        from glue_harness.run_lock import check_writable
 
         limit = self.queue_limit
         require(limit is None or limit >= 1, "hydra.sweeper.queue_limit", limit, "1 or more, or null")

@@ -14,7 +14,7 @@ from glue_harness.evidence import Row
 from glue_harness.figure_notes import list_crowded
 
 
-class Look(NamedTuple):
+class PlotStyle(NamedTuple):
     """How a method is drawn: a colour of Okabe and Ito's, and a marker that tells it apart in grey too.
 
     `fill` and `line` tell its settings apart. `is_faint`: there are too many, they share this look.
@@ -46,17 +46,17 @@ class Look(NamedTuple):
 
 
 LOOKS = {
-    "full": Look("#000000", "s"),
-    "lora": Look("#0072B2", "o"),
-    "lora_qv": Look("#56B4E9", "v"),
-    "dora": Look("#009E73", "^"),
-    "edora": Look("#D55E00", "D"),
-    "lora_xs": Look("#E69F00", "P"),
-    "edora_random": Look("#CC79A7", "X"),
-    "head_only": Look("#777777", "<"),
-    "magnitude_only": Look("#777777", "*"),
+    "full": PlotStyle("#000000", "s"),
+    "lora": PlotStyle("#0072B2", "o"),
+    "lora_qv": PlotStyle("#56B4E9", "v"),
+    "dora": PlotStyle("#009E73", "^"),
+    "edora": PlotStyle("#D55E00", "D"),
+    "lora_xs": PlotStyle("#E69F00", "P"),
+    "edora_random": PlotStyle("#CC79A7", "X"),
+    "head_only": PlotStyle("#777777", "<"),
+    "magnitude_only": PlotStyle("#777777", "*"),
 }
-OTHER_LOOKS = [Look("#444444", marker) for marker in "h>pdH8"]
+OTHER_LOOKS = [PlotStyle("#444444", marker) for marker in "h>pdH8"]
 SETTING_LOOKS = (("full", "-"), ("none", ":"), ("left", "-."), ("bottom", (0, (4, 1, 1, 1, 1, 1))))
 """Fill and line of a method's settings, in grid order; TOLD_APART of them."""
 
@@ -64,12 +64,12 @@ FAINT = 0.35
 """Opacity of the look that too many settings share."""
 
 
-class Looks:
+class PlotStyles:
     """The looks of a figure: each method's own of LOOKS, or the next of OTHER_LOOKS, and its settings'."""
 
     def __init__(self, summary: pd.DataFrame) -> None:
         others, crowded = itertools.cycle(OTHER_LOOKS), list_crowded(summary)
-        self._looks: dict[tuple, Look] = {}
+        self._looks: dict[tuple, PlotStyle] = {}
         for method, rows in summary.groupby("method", sort=False):
             own = LOOKS.get(method) or next(others)
             for number, settings in enumerate(dict.fromkeys(evidence.list_column(rows["settings"]))):
@@ -79,13 +79,13 @@ class Looks:
                 fill, line = SETTING_LOOKS[number]
                 self._looks[method, settings] = own._replace(fill=fill, line=line)
 
-    def find(self, row: Row) -> Look:
+    def find(self, row: Row) -> PlotStyle:
         """Return the look of a row's method and settings."""
         return self._looks[row["method"], row["settings"]]
 
     def list_handles(self, rows: list[Row], with_ranks: bool = True, crossing: bool = False) -> list[Line2D]:
         """Return the legend of rows, an entry a look; `crossing`: what has no parameters is a line across."""
-        series: dict[tuple[str, Look], list[Row]] = {}
+        series: dict[tuple[str, PlotStyle], list[Row]] = {}
         for row in rows:
             series.setdefault((row["method"], self.find(row)), []).append(row)
         return [
@@ -94,7 +94,7 @@ class Looks:
         ]
 
 
-def make_handle(label: str, look: Look, is_line: bool = False) -> Line2D:
+def make_handle(label: str, look: PlotStyle, is_line: bool = False) -> Line2D:
     """Return a legend's entry, never faint; `is_line`: for a line across the panel."""
     own = look._replace(is_faint=False)
     return Line2D([], [], label=label, **(own.style_crossing() if is_line else own.style_line()))

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from glue_harness.examples import CORRELATIONS, bootstrap_examples, bound_examples, compare_by_mcnemar
+from glue_harness.example_statistics import (
+    CORRELATIONS,
+    bootstrap_examples,
+    bound_examples,
+    compare_by_mcnemar,
+)
 from glue_harness.metrics import MEASURES
 
 ROWS = 120

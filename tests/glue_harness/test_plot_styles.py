@@ -1,12 +1,12 @@
 import pandas as pd
 
 from glue_harness.figure_notes import TOLD_APART
-from glue_harness.looks import FAINT, LOOKS, SETTING_LOOKS, Looks
+from glue_harness.plot_styles import FAINT, LOOKS, SETTING_LOOKS, PlotStyles
 
 
 def find(methods, settings=(None,)):
     rows = [{"method": method, "settings": own} for method in methods for own in settings]
-    looks = Looks(pd.DataFrame(rows, dtype=object))
+    looks = PlotStyles(pd.DataFrame(rows, dtype=object))
     return {(row["method"], row["settings"]): looks.find(row) for row in rows}
 
 

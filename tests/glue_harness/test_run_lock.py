@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from glue_harness import claims
-from glue_harness.claims import LOCK_NAME, begin_attempt, check_writable, claim, count_attempts, is_claimed
 from glue_harness.errors import InputError
+from glue_harness.run_lock import LOCK_NAME, begin_attempt, check_writable, count_attempts, is_owned, own_run
 
 
 def hold(folder, ready):
-    with claim(folder) as ours:
+    with own_run(folder) as ours:
         assert ours
         ready.set()
         threading.Event().wait()  # until it is killed
@@ -33,31 +33,31 @@ def owner(tmp_path):
 
 
 def test_two_processes_never_own_one_run_and_a_dead_owner_frees_it(tmp_path, owner):
-    with claim(tmp_path) as ours:
+    with own_run(tmp_path) as ours:
         assert not ours
-    assert is_claimed(tmp_path)
+    assert is_owned(tmp_path)
     owner.kill()
     owner.join()
-    assert not is_claimed(tmp_path)
-    with claim(tmp_path) as ours:
+    assert not is_owned(tmp_path)
+    with own_run(tmp_path) as ours:
         assert ours
 
 
 def test_a_look_never_makes_a_starting_run_believe_that_it_is_busy(tmp_path):
-    """One who looks holds the lock for far longer than `is_claimed` does; the run waits for it."""
+    """One who looks holds the lock for far longer than `is_owned` does; the run waits for it."""
     (tmp_path / LOCK_NAME).touch()
     with (tmp_path / LOCK_NAME).open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.3, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
         begin = time.monotonic()
-        with claim(tmp_path) as ours:
+        with own_run(tmp_path) as ours:
             assert ours
         assert time.monotonic() - begin > 0.2
 
 
 def look_without_end(folder, stop):
     while not stop.is_set():
-        is_claimed(folder)
+        is_owned(folder)
 
 
 def test_a_hundred_claims_under_constant_looking_are_all_granted(tmp_path):
@@ -69,7 +69,7 @@ def test_a_hundred_claims_under_constant_looking_are_all_granted(tmp_path):
         watcher.start()
     try:
         for _ in range(100):
-            with claim(tmp_path) as ours:
+            with own_run(tmp_path) as ours:
                 assert ours
     finally:
         stop.set()
@@ -80,33 +80,33 @@ def test_a_hundred_claims_under_constant_looking_are_all_granted(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line():
     with (
         pytest.raises(InputError, match="runs_dir: /proc/nowhere cannot be written"),
-        claim(Path("/proc/nowhere")),
+        own_run(Path("/proc/nowhere")),
     ):
         pass
 
 
 def test_looking_leaves_nothing_behind(tmp_path):
-    assert not is_claimed(tmp_path)
-    assert not is_claimed(tmp_path / "nowhere")
+    assert not is_owned(tmp_path)
+    assert not is_owned(tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
 
 
 def test_attempts_are_counted_whoever_makes_them(tmp_path):
     assert count_attempts(tmp_path) == 0
-    with claim(tmp_path) as ours:
+    with own_run(tmp_path) as ours:
         assert ours
         assert begin_attempt(tmp_path) == 1
-    with claim(tmp_path):
+    with own_run(tmp_path):
         assert begin_attempt(tmp_path) == 2
     assert count_attempts(tmp_path) == 2
     assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
 
 
 def test_an_attempt_does_not_free_the_lock(tmp_path):
-    with claim(tmp_path) as ours:
+    with own_run(tmp_path) as ours:
         assert ours
         begin_attempt(tmp_path)
-        assert is_claimed(tmp_path)
+        assert is_owned(tmp_path)
 
 
 def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(claims.fcntl, "flock", refuse)
     with (
         pytest.raises(InputError, match=r"\.lock cannot be locked \(Function not impl.*locks$"),
-        claim(tmp_path),
+        own_run(tmp_path),
     ):
         pass
 
