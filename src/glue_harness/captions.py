@@ -147,7 +147,7 @@ def explain_signs(cells: pd.DataFrame) -> list[str]:
     }
     used = [text for name, text in signs.items() if any(cells[name] > 0)]
     if used:
-        notes.append("; ".join(used) + "; they enter at the majority class's score (correlations: 0).")
+        notes.append("; ".join(used) + "; they count as the majority-class baseline (correlations: 0).")
     return notes
 
 
@@ -161,7 +161,7 @@ def explain_average(summary: pd.DataFrame) -> list[str]:
         return []
     left_out = summary[~summary["averaged"].astype(bool)]["task"].unique()
     but = f" but {', '.join(name_task(task) for task in left_out)}" if len(left_out) else ""
-    return [f"The average is the mean over tasks{but}, given once every planned run has entered."]
+    return [f"The average is the mean over tasks{but}, shown once all planned runs have ended."]
 
 
 def _explain_choice(summary: pd.DataFrame, protocol: Protocol) -> list[str]:
@@ -194,7 +194,7 @@ def explain_pairs(compared: pd.DataFrame, protocol: Protocol) -> list[str]:
 
 def describe_runs(scored: pd.DataFrame, with_head: bool = True) -> list[str]:
     """Return notes on the number of runs by status, what was counted, and the runs' provenance."""
-    head = "; head: as on the task with most labels" if with_head else ""
+    head = "; head: its size on the task with the most labels" if with_head else ""
     return [
         count_runs(scored),
         f"Adapter: all that is trained outside of the head{head}.",

@@ -54,7 +54,7 @@ class Table:
 
 
 def mark_places(rows: list[list[Entry]]) -> list[list[Entry]]:
-    """Mark the best and the second best of each column of one group; equal as shown is equal."""
+    """Mark the best and second best of each column of one group; ties as printed share the mark."""
     columns = []
     for column in zip(*rows, strict=True):
         ranked = sorted({entry.shown for entry in column if entry.shown is not None}, reverse=True)
@@ -83,7 +83,11 @@ def _mark_down(entry: Entry) -> str:
 def _explain_places(table: Table, second: str) -> list[str]:
     marked = any(entry.place for group in table.groups for row in group for entry in row)
     within = f" {table.compared}" if len(table.groups) > 1 else ""
-    return [f"Best{within} in bold, second best {second}; equal as shown is equal."] if marked else []
+    return (
+        [f"Best{within} in bold, second best {second}; ties at the printed precision share the mark."]
+        if marked
+        else []
+    )
 
 
 def to_latex(table: Table, name: str) -> str:

@@ -98,7 +98,7 @@ def list_bad(plan: Plan, inventory: Inventory) -> list[str]:
 def describe_time(estimate: Estimate, at_once: int) -> str:
     """Say how long the runs that are left take at so many at once."""
     if estimate.unlike == estimate.runs:
-        return "no like run is done yet to estimate the time from"
+        return "no similar run has finished, so that there is no estimate of time"
     at_once = min(at_once, estimate.runs)
     text = f"about {format_duration(estimate.seconds / at_once)} at {at_once} at once"
     return text + (f", {estimate.unlike:,} runs that resemble none left out" if estimate.unlike else "")

@@ -32,7 +32,7 @@ PER_RUN = ("scores", "differences")
 def build_main_table(selection: Selection, title: str) -> Table:
     """Lay out methods by tasks, rows and columns in grid order, in a group for each model.
 
-    Best and second best are sought among one model's complete cells; equal as shown is equal.
+    Best and second best are sought among one model's complete cells; ties as printed share the mark.
     """
     head, names = list_columns(selection.summary)
     rows = show_rows(selection)

@@ -225,7 +225,9 @@ def _explain_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> s
     """Say how many seeds there are, how many can decide at all, and how many it takes as they spread."""
     least, corrected = stats.count_needed_pairs(level), stats.count_needed_pairs(level / len(tests))
     seeds = min((test.planned for test in tests if test.planned), default=0)
-    reason = f"{seeds} seeds, where {least} are the least that can support it and {corrected} contradict it"
+    reason = (
+        f"{seeds} seeds, where at least {least} are needed to support it and {corrected} to contradict it"
+    )
     distances = [(test, claim.margin or abs(test.mean or 0)) for test in tests if test.spread]
     power = 1 - 0.2 / len(tests)  # all of them together speak for it in four cases of five at least
     needs = [

@@ -80,7 +80,8 @@ def test_plan_shows_the_grid_and_what_the_rest_takes(planned, monkeypatch):
 def test_a_plan_without_a_measured_run_says_so(tmp_path):
     lines = plan_entry.describe_plan(make_plan(CELLS, tmp_path))
     assert (
-        lines[-1] == "8 runs left, 1,600 rows to train on: no like run is done yet to estimate the time from"
+        lines[-1]
+        == "8 runs left, 1,600 rows to train on: no similar run has finished, so that there is no estimate of time"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glue_harness import claims
+from glue_harness import run_lock
 from glue_harness.errors import InputError
 from glue_harness.run_lock import LOCK_NAME, begin_attempt, check_writable, count_attempts, is_owned, own_run
 
@@ -113,7 +113,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(claims.fcntl, "flock", refuse)
+    monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     with (
         pytest.raises(InputError, match=r"\.lock cannot be locked \(Function not impl.*locks$"),
         own_run(tmp_path),

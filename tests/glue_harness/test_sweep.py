@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from glue_harness.endings import End, Ending
 from glue_harness.errors import CONF, InputError
 from glue_harness.inventory import LEFT
 from glue_harness.records import Status, write_record
@@ -203,7 +204,7 @@ class Counting:
 
     def launch(self, jobs, initial_job_idx):
         self.handed.append(len(jobs))
-        return [SimpleNamespace(return_value=("complete", "")) for _ in jobs]
+        return [SimpleNamespace(return_value=Ending(End.COMPLETE, "")) for _ in jobs]
 
 
 def sweep_counting(queue_limit, tmp_path, monkeypatch):

@@ -58,7 +58,9 @@ def test_within_the_margin_on_every_task_and_seed_five_seeds_support():
 def test_four_seeds_support_nothing_however_good():
     verdict = give(COMPETITIVE, make_methods(0.1, seeds=4))
     assert verdict.finding == UNDETERMINED
-    assert verdict.reason.startswith("4 seeds, where 5 are the least that can support it and 7 contradict it")
+    assert verdict.reason.startswith(
+        "4 seeds, where at least 5 are needed to support it and 7 to contradict it"
+    )
 
 
 def test_one_task_outside_of_the_margin_contradicts_once_corrected_for_all_tests():
