@@ -147,7 +147,7 @@ def _choose_digits(number: float) -> int:
 def _explain(selection: Selection, cells: list[Row], letters: dict[str, str]) -> list[str]:
     notes = [
         "A cell is the median over the complete runs, ± the sample standard deviation. Times are wall-clock "
-        "times, with whatever else the machine did meanwhile; methods are measured side by side in results/bench.",
+        "times, with whatever else the machine did meanwhile; results/bench measures methods side by side.",
         "Peak memory: allocated on the GPU, or resident in the whole process on cpu. Checkpoint: adapter and "
         f"head at {VALUE_BYTES} bytes a value, from their counts; EDoRA's file holds its bases too, unless "
         "save_bases=False. Full fine-tuning keeps no file.",
