@@ -102,14 +102,17 @@ def _measure_cell(runs: list[Row]) -> Row:
 
 
 def describe_machine(run: Row) -> str:
-    """Return what a run's times depend on besides its plan, such as `AMD EPYC, cpu, bf16, 1 thread, …`."""
+    """Return what a run's times depend on besides its plan, such as `AMD EPYC, cpu, bf16, 1 thread, …`.
+
+    Numerics are none of it: they are counted by package, so that methods differ in them on one machine.
+    """
     named = [run[name] for name in ("hardware", "device", "precision") if run[name] is not None]
     counted = [
         f"{run[name]} {noun if run[name] == 1 else name}"
         for name, noun in {"threads": "thread", "processes": "process"}.items()
         if run[name] is not None
     ]
-    return ", ".join([*named, *counted, f"numerics {run['numerics']}"])
+    return ", ".join([*named, *counted])
 
 
 def _name_machines(chosen: pd.DataFrame) -> dict[str, str]:
