@@ -113,7 +113,7 @@ test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"
 
 test-all: test  ## the tests, then the longer suite, then the tests that take the time
-	$(PYTEST) -m "slow and not alone"
+	$(PYTEST) -m "slow and not alone" --durations=20
 	$(PYTEST) -m alone -n 0
 
 lint: setup  ## ruff and mypy
