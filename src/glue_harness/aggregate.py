@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +23,7 @@ from glue_harness.differences_table import build_differences_table
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, choices
 from glue_harness.evidence import MISSING, Evidence
+from glue_harness.files import write_together
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.hyperparameter_table import build_hyperparameter_table, to_hyperparameter_csv
 from glue_harness.markup import Table, to_latex, to_markdown
@@ -32,7 +31,6 @@ from glue_harness.page import build_page
 from glue_harness.published import read_published
 from glue_harness.published_table import build_published_table, to_published_csv
 from glue_harness.rank_table import build_rank_table
-from glue_harness.records import write_atomically
 from glue_harness.selection import Selection, average_tasks, list_swept_methods, select
 from glue_harness.sweep import Plan
 from glue_harness.tables import build_main_table, to_csv
@@ -212,25 +210,6 @@ def _restrict(collected: Evidence, plan: Plan) -> Evidence:
     if not any(kept):
         raise InputError("only: no run of the grid is left; allowed is what the experiment's grid holds")
     return Evidence(runs[kept].reset_index(drop=True), collected.epochs, collected.predictions)
-
-
-def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write several files of one folder: only once all are safe on disk do they replace the earlier ones.
-
-    Raises:
-        InputError: the folder cannot be written; the earlier files are then as they were.
-    """
-    staged = {name: folder / f".{name}.{uuid.uuid4().hex}.staged" for name in contents}
-    try:
-        for name, content in contents.items():
-            if (folder / name).is_dir():
-                raise InputError(f"{folder / name}: is a folder; allowed is a file")
-            write_atomically(staged[name], content)
-        for name, path in staged.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in staged.values():
-            path.unlink(missing_ok=True)
 
 
 def main() -> None:

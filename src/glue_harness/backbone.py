@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -28,6 +27,7 @@ from transformers import (
 from glue_harness import miniature
 from glue_harness.config import Model, Task
 from glue_harness.errors import InputError
+from glue_harness.files import sum_file
 from glue_harness.seeding import derive_seed
 from glue_harness.sources import check_hub_reachable
 
@@ -80,14 +80,14 @@ def weights_sha256(model: Model) -> str | None:
     if model.weights.source == "random":
         return None
     if model.weights.source == "package":
-        return _file_sha256(_package_folder(model) / "model.safetensors")
+        return _sum_weights(_package_folder(model) / "model.safetensors")
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("model.safetensors", "pytorch_model.bin"):
         path = try_to_load_from_cache(str(model.weights.id), name, revision=model.weights.revision)
         if isinstance(path, str):
             blob = Path(path).resolve()  # the cache names a large file's blob by its sha256
-            return blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else _file_sha256(blob)
+            return blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else _sum_weights(blob)
     return None
 
 
@@ -152,7 +152,7 @@ def _load_pretrained(model: Model, config: PretrainedConfig) -> tuple[PreTrained
 def _check_package(model: Model) -> Path:
     folder = _package_folder(model)
     path = folder / "model.safetensors"
-    if (found := _file_sha256(path)) != model.weights.sha256:
+    if (found := _sum_weights(path)) != model.weights.sha256:
         raise InputError(f"model.weights.sha256: {path} has {found}; allowed is {model.weights.sha256}")
     return folder
 
@@ -184,9 +184,8 @@ def _package_folder(model: Model) -> Path:
 
 
 @functools.cache
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sum_weights(path: Path) -> str:
+    return sum_file(path)
 
 
 def _check_only_head_missing(model: Model, missing: set[str]) -> None:

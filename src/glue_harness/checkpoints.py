@@ -6,12 +6,13 @@ the epochs before it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import warnings
 from pathlib import Path
+
+from glue_harness.files import sum_file
 
 CHECKPOINTS = "checkpoints"
 SEAL_NAME = "seal.json"
@@ -79,7 +80,7 @@ def _find_damage(checkpoint: Path, folder: Path) -> str | None:
         return f"{SEAL_NAME} cannot be read"
     for path, value in expected.items():
         try:
-            same = _sum_file(path) == value
+            same = sum_file(path) == value
         except OSError as error:
             return f"{path.name}: {error.strerror}"
         if not same:
@@ -88,12 +89,7 @@ def _find_damage(checkpoint: Path, folder: Path) -> str | None:
 
 
 def _sum_files(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): _sum_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def _sum_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {str(p.relative_to(folder)): sum_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _sync_entry(path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError, require
-from glue_harness.records import write_atomically
+from glue_harness.files import write_atomically
 
 END = "<!-- /results -->"
 MARKER = re.compile(r"<!-- results:(?P<file>[\w-]+/[\w-]+)(?:#(?P<head>.+?))? -->")

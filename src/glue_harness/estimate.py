@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from glue_harness import miniature
@@ -139,10 +138,3 @@ def measure_size(folder: str) -> int:
             if entry.is_dir(follow_symlinks=False):
                 size += measure_size(entry.path)
     return size
-
-
-def free_space(runs_dir: Path) -> int:
-    """Return the bytes that are free where runs go."""
-    place = next(path for path in (runs_dir.absolute(), *runs_dir.absolute().parents) if path.exists())
-    status = os.statvfs(place)
-    return status.f_bavail * status.f_frsize

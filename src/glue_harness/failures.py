@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from glue_harness.arguments import micro_batch_size
 from glue_harness.config import Config
+from glue_harness.files import free_space
 from glue_harness.hardware import Environment
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -48,8 +48,7 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
         (isinstance(link, OSError) and link.errno in FULL) or os.strerror(errno.ENOSPC) in str(link)
         for link in _chain(error)  # safetensors and tokenizers raise a bare Exception
     )
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return told or shutil.disk_usage(place).free < SPARE_BYTES
+    return told or free_space(folder) < SPARE_BYTES
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from glue_harness import sweep
-from glue_harness.aggregate import write_together
 from glue_harness.backbone import outline_backbone
 from glue_harness.captions import name_row
 from glue_harness.composition import max_rank
 from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import require
+from glue_harness.files import write_together
 from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_latex, to_markdown
 from glue_harness.method import apply_method

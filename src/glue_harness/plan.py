@@ -7,7 +7,8 @@ from pathlib import Path
 
 from glue_harness import sweep
 from glue_harness.entry import command_line
-from glue_harness.estimate import estimate, free_space
+from glue_harness.estimate import estimate
+from glue_harness.files import free_space
 from glue_harness.hardware import runs_at_once
 from glue_harness.inventory import LEFT
 from glue_harness.overview import describe_axes, describe_counts, describe_needs, tabulate_runs

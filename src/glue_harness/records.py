@@ -5,18 +5,16 @@ It is there complete or not at all.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
-import os
 import subprocess
-import uuid
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from glue_harness.errors import InputError
+from glue_harness.files import write_atomically
 from glue_harness.identity import Identity, Strict
 
 SCHEMA_VERSION = 1
@@ -157,28 +155,6 @@ def find_source(identity: Identity, runs_dir: Path) -> Path | None:
 def logits_path(folder: Path, epoch: int) -> Path:
     """Return where the dev logits of an epoch (1, 2, …) lie in a run's folder."""
     return folder / "logits" / f"epoch_{epoch}.npy"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there once it is safe on disk.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); allowed is a writable folder"
-        ) from error
 
 
 def package_versions() -> dict[str, str]:

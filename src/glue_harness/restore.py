@@ -15,6 +15,7 @@ from glue_harness import evidence, evidence_files, sweep
 from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
+from glue_harness.files import write_atomically
 from glue_harness.identity import Identity
 from glue_harness.records import (
     RECORD_NAME,
@@ -25,7 +26,6 @@ from glue_harness.records import (
     RunRecord,
     Status,
     logits_path,
-    write_atomically,
     write_record,
 )
 from glue_harness.run_lock import own_run

@@ -21,6 +21,7 @@ from glue_harness.data import TokenisedSplit
 from glue_harness.endings import End, Ending, describe_end, describe_owned, find_ending
 from glue_harness.errors import InputError
 from glue_harness.failures import describe_failure
+from glue_harness.files import write_atomically
 from glue_harness.identity import Identity
 from glue_harness.metrics import score_majority
 from glue_harness.preparation import Prepared, prepare
@@ -32,7 +33,6 @@ from glue_harness.records import (
     Status,
     code_version,
     package_versions,
-    write_atomically,
     write_record,
 )
 from glue_harness.run_lock import begin_attempt, count_attempts, own_run

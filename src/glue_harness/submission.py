@@ -23,11 +23,12 @@ from glue_harness.config import Config, Split, Task
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
+from glue_harness.files import write_atomically
 from glue_harness.grid import Cell
 from glue_harness.leaderboard import SHEETS, Sheet, check_sheets, check_submission, write_archive, write_sheet
 from glue_harness.logits import logits_files
 from glue_harness.preparation import Prepared, prepare
-from glue_harness.records import TRAINED_WEIGHTS, Status, write_atomically
+from glue_harness.records import TRAINED_WEIGHTS, Status
 from glue_harness.sources import load_split
 from glue_harness.sweep import Plan
 from glue_harness.trainer import GlueTrainer, build_trainer

@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glue_harness import evidence, evidence_files, sweep
-from glue_harness.aggregate import write_together
 from glue_harness.collection import collect
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF, require
 from glue_harness.evidence import MISSING, Evidence
 from glue_harness.fallback import describe_fallback, find_fallbacks
+from glue_harness.files import write_atomically, write_together
 from glue_harness.finals import Finalists, choose_finalists, extend_finalists, group_methods
-from glue_harness.records import write_atomically
 from glue_harness.rounds import (
     Asked,
     check_search,

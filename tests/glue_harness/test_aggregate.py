@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glue_harness import aggregate, evidence_files, sweep
+from glue_harness import aggregate, evidence_files, files, sweep
 from glue_harness.config import Experiment
 from glue_harness.errors import InputError
 from glue_harness.records import Status
@@ -227,14 +227,14 @@ def test_earlier_results_stay_when_a_file_cannot_be_written(folder, tmp_path, pl
     aggregate.aggregate([])
     first = contents(folder)
     write_run(make_record(plan.cells[-1], scores=(0.9, 0.8)), tmp_path / "runs")
-    write = aggregate.write_atomically
+    write = files.write_atomically
 
     def fail(path, content):
         if name in path.name:
             raise InputError(f"{path}: cannot be written (No space left on device)")
         write(path, content)
 
-    monkeypatch.setattr(aggregate, "write_atomically", fail)
+    monkeypatch.setattr(files, "write_atomically", fail)
     with pytest.raises(InputError, match="No space left"):
         aggregate.aggregate([])
     assert contents(folder) == first

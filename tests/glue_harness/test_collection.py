@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from glue_harness import evidence_files
-from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_settings
 from glue_harness.errors import InputError
 from glue_harness.evidence import list_rows
+from glue_harness.files import write_together
 from glue_harness.identity import hash_plan
 from glue_harness.records import RECORD_NAME, Status
 

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from glue_harness.estimate import count_examples, estimate, free_space, measure_size
+from glue_harness.estimate import count_examples, estimate, measure_size
+from glue_harness.files import free_space
 from glue_harness.identity import hash_plan
 from glue_harness.inventory import take_inventory
 from glue_harness.records import Status

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from glue_harness import evidence, evidence_check, evidence_files
-from glue_harness.aggregate import write_together
 from glue_harness.collection import collect
 from glue_harness.errors import InputError
+from glue_harness.files import write_together
 from glue_harness.records import Status
 
 from .planned_runs import make_cell, make_plan, make_record, write_run

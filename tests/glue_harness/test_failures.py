@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_when_a_record_is_written_leaves_the_record_before(s
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("glue_harness.records.os.fsync", no_space)
+        patch.setattr("glue_harness.files.os.fsync", no_space)
         with pytest.raises(ValueError, match=rf"{folder}/\S+: cannot be written \(No space left on device\)"):
             start(tmp_path)
     assert read_record(folder) == before

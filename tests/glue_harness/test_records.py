@@ -4,9 +4,10 @@ import os
 import pytest
 
 from glue_harness.errors import InputError
+from glue_harness.files import write_atomically
 from glue_harness.hardware import Environment, resolve_environment
 from glue_harness.identity import ADAPTER_NUMERICS, NUMERICS, identify
-from glue_harness.records import RECORD_NAME, read_record, write_atomically, write_record
+from glue_harness.records import RECORD_NAME, read_record, write_record
 from glue_harness.run import record_failure
 
 CPU = Environment(device="cpu", precision="fp32", threads=1, processes=1)

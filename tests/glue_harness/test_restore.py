@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from glue_harness import evidence, evidence_files, restore, sweep
-from glue_harness.aggregate import write_together
 from glue_harness.collection import collect, describe_run
 from glue_harness.errors import InputError
+from glue_harness.files import write_together
 from glue_harness.records import RECORD_NAME, Status, read_record
 
 from .planned_runs import GPU, make_cell, make_plan, make_record, write_run

@@ -1,0 +1,66 @@
+"""Files written whole or not at all, and summed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from glue_harness.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there once it is safe on disk.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); allowed is a writable folder"
+        ) from error
+
+
+def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write several files of one folder: only once all are safe on disk do they replace the earlier ones.
+
+    Raises:
+        InputError: the folder cannot be written; the earlier files are then as they were.
+    """
+    staged = {name: folder / f".{name}.{uuid.uuid4().hex}.staged" for name in contents}
+    try:
+        for name, content in contents.items():
+            if (folder / name).is_dir():
+                raise InputError(f"{folder / name}: is a folder; allowed is a file")
+            write_atomically(staged[name], content)
+        for name, path in staged.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in staged.values():
+            path.unlink(missing_ok=True)
+
+
+def sum_file(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or would be made."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(place).free
