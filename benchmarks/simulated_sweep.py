@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from glue_harness.composition import resolve
 from glue_harness.config import Config
+from glue_harness.endings import End, Ending
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.hardware import Environment
@@ -78,16 +79,16 @@ def pretend(config: Config, identity: Identity, attempts: int) -> RunRecord:
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def run_nothing(composed: DictConfig) -> tuple[str, str]:
+def run_nothing(composed: DictConfig) -> Ending:
     """Do everything that a run does but train."""
     config = resolve(composed)
     identity = identify(config, NOWHERE)
     folder = Path(config.runs_dir) / identity.folder
     with own_run(folder) as ours:
         if not ours or read_record(folder) is not None:
-            return "skipped", str(folder)
+            return Ending(End.SKIPPED, str(folder), folder)
         write_record(pretend(config, identity, begin_attempt(folder)), folder)
-    return "complete", str(folder)
+    return Ending(End.COMPLETE, str(folder), folder)
 
 
 if __name__ == "__main__":
