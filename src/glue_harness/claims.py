@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter
 
-from glue_harness.errors import CONF, InputError, choices, require, require_one_of
-from glue_harness.identity import Strict
+from glue_harness.errors import CONF, choices, require, require_one_of
+from glue_harness.strict import Strict, read_yaml
 
 
 class Baseline(Strict):
@@ -70,14 +69,7 @@ def read_claims(path: Path = CONF / "claims.yaml") -> Claims:
     Raises:
         InputError: it is no YAML, or a claim lacks a field, has an unknown one, or a value that cannot be.
     """
-    try:
-        claims = Claims.model_validate(yaml.safe_load(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {place}: {first['msg']}") from error
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    claims = read_yaml(path, TypeAdapter(Claims))
     _check_names(claims, path)
     return claims
 

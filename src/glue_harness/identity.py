@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from glue_harness.config import Config
 from glue_harness.data_identity import content_identity
 from glue_harness.hardware import Environment
+from glue_harness.strict import Strict
 
 NUMERICS = 1
 ADAPTER_NUMERICS = {"edora": 1}
@@ -23,12 +22,6 @@ ADAPTER_NUMERICS = {"edora": 1}
 
 Those of an adapter's package count on top, for the runs that use it: at 1 edora computes a layer at once.
 """
-
-
-class Strict(BaseModel):
-    """What is read from disk: no field more or less, no NaN, and none that changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Identity(Strict):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from glue_harness.errors import CONF, InputError, choices
-from glue_harness.identity import Strict
+from glue_harness.strict import Strict, read_yaml
 
 
 class Published(Strict):
@@ -32,14 +31,7 @@ def read_published(path: Path = CONF / "published.yaml") -> list[Published]:
     Raises:
         InputError: it is no YAML, a row lacks a field or has an unknown one, or a model or task is not ours.
     """
-    try:
-        rows = TypeAdapter(list[Published]).validate_python(yaml.safe_load(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {place}: {first['msg']}") from error
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    rows = read_yaml(path, TypeAdapter(list[Published]))
     for number, row in enumerate(rows):
         _require_known(f"{path}: {number}.model", [row.model], choices("model"))
         tasks = [*row.scores, *row.spreads, *(row.from_mnli or [])]

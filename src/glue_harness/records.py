@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from glue_harness.errors import InputError
 from glue_harness.files import write_atomically
-from glue_harness.identity import Identity, Strict
+from glue_harness.identity import Identity
+from glue_harness.strict import Strict, explain_invalid
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
@@ -125,9 +126,7 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.model_validate(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}") from error
+        raise explain_invalid(path, error) from error
 
 
 def find_source(identity: Identity, runs_dir: Path) -> Path | None:

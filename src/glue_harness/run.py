@@ -99,9 +99,8 @@ def _explain(error: Exception, config: Config, identity: Identity) -> str:
 def _find_ending(folder: Path) -> Ending | None:
     ended = find_ending(folder)
     if ended is not None:
-        shutil.rmtree(
-            folder / CHECKPOINTS, ignore_errors=True
-        )  # whoever wrote the record may have died since
+        # Whoever wrote the record may have died before it took these away.
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return ended
 
 
