@@ -26,14 +26,14 @@ def draw_costs(selection: Selection, title: str) -> Figure:
     """
     points = _list_timed(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = PlotStyles(selection.summary)
+    styles = PlotStyles(selection.summary)
     timed = [[row for row in panel if row["seconds"] is not None] for panel in panels]
-    handles = looks.list_handles([row for known in timed for row in known])
+    handles = styles.list_handles([row for known in timed for row in known])
     note = explain_costs(selection, any(split_far(known)[0] for known in timed))
     figure, axes = lay_out(panels, title, note, handles)
     for axis, known in zip(axes, timed, strict=True):
         for row in known:
-            draw_points(axis, [row["seconds"]], [row], looks.find(row))
+            draw_points(axis, [row["seconds"]], [row], styles.find(row))
         finish_panel(axis, not known, "training, s")
         cut_panel(axis, known)
         seconds = [row["seconds"] for row in known] or [1.0]

@@ -16,7 +16,7 @@ QUANTITIES = {
 """What runs along the panels of each figure, by the figure's name."""
 
 TOLD_APART = 4
-"""How many settings of a method a figure tells apart; more of them share one look."""
+"""How many settings of a method a figure tells apart; more of them share one style."""
 
 
 def describe_figure(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How methods and their settings look in figures, and the legend of what is drawn."""
+"""How methods and their settings are drawn in figures, and the legend of what is drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glue_harness.figure_notes import list_crowded
 class PlotStyle(NamedTuple):
     """How a method is drawn: a colour of Okabe and Ito's, and a marker that tells it apart in grey too.
 
-    `fill` and `line` tell its settings apart. `is_faint`: there are too many, they share this look.
+    `fill` and `line` tell its settings apart. `is_faint`: there are too many, they share this one.
     """
 
     colour: str
@@ -27,7 +27,7 @@ class PlotStyle(NamedTuple):
     is_faint: bool = False
 
     def style_line(self) -> dict[str, Any]:
-        """Return matplotlib's properties of a line of this look, with its markers."""
+        """Return matplotlib's properties of a line of this style, with its markers."""
         return {
             **{"color": self.colour, "marker": self.marker, "linestyle": self.line},
             "fillstyle": "full" if self.fill == "none" else self.fill,
@@ -45,7 +45,7 @@ class PlotStyle(NamedTuple):
         }
 
 
-LOOKS = {
+METHOD_STYLES = {
     "full": PlotStyle("#000000", "s"),
     "lora": PlotStyle("#0072B2", "o"),
     "lora_qv": PlotStyle("#56B4E9", "v"),
@@ -56,45 +56,45 @@ LOOKS = {
     "head_only": PlotStyle("#777777", "<"),
     "magnitude_only": PlotStyle("#777777", "*"),
 }
-OTHER_LOOKS = [PlotStyle("#444444", marker) for marker in "h>pdH8"]
-SETTING_LOOKS = (("full", "-"), ("none", ":"), ("left", "-."), ("bottom", (0, (4, 1, 1, 1, 1, 1))))
+OTHER_STYLES = [PlotStyle("#444444", marker) for marker in "h>pdH8"]
+SETTING_STYLES = (("full", "-"), ("none", ":"), ("left", "-."), ("bottom", (0, (4, 1, 1, 1, 1, 1))))
 """Fill and line of a method's settings, in grid order; TOLD_APART of them."""
 
 FAINT = 0.35
-"""Opacity of the look that too many settings share."""
+"""Opacity of the style that too many settings share."""
 
 
 class PlotStyles:
-    """The looks of a figure: each method's own of LOOKS, or the next of OTHER_LOOKS, and its settings'."""
+    """A figure's styles: a method's of METHOD_STYLES, or the next of OTHER_STYLES, and its settings'."""
 
     def __init__(self, summary: pd.DataFrame) -> None:
-        others, crowded = itertools.cycle(OTHER_LOOKS), list_crowded(summary)
-        self._looks: dict[tuple, PlotStyle] = {}
+        others, crowded = itertools.cycle(OTHER_STYLES), list_crowded(summary)
+        self._styles: dict[tuple, PlotStyle] = {}
         for method, rows in summary.groupby("method", sort=False):
-            own = LOOKS.get(method) or next(others)
+            own = METHOD_STYLES.get(method) or next(others)
             for number, settings in enumerate(dict.fromkeys(evidence.list_column(rows["settings"]))):
                 if method in crowded:
-                    self._looks[method, settings] = own._replace(is_faint=True)
+                    self._styles[method, settings] = own._replace(is_faint=True)
                     continue
-                fill, line = SETTING_LOOKS[number]
-                self._looks[method, settings] = own._replace(fill=fill, line=line)
+                fill, line = SETTING_STYLES[number]
+                self._styles[method, settings] = own._replace(fill=fill, line=line)
 
     def find(self, row: Row) -> PlotStyle:
-        """Return the look of a row's method and settings."""
-        return self._looks[row["method"], row["settings"]]
+        """Return the style of a row's method and settings."""
+        return self._styles[row["method"], row["settings"]]
 
     def list_handles(self, rows: list[Row], with_ranks: bool = True, crossing: bool = False) -> list[Line2D]:
-        """Return the legend of rows, an entry a look; `crossing`: what has no parameters is a line across."""
+        """Return the rows' legend, an entry a style; `crossing`: what has no parameters is a line across."""
         series: dict[tuple[str, PlotStyle], list[Row]] = {}
         for row in rows:
             series.setdefault((row["method"], self.find(row)), []).append(row)
         return [
-            make_handle(name_series(of, with_ranks), look, crossing and of[0]["adapter_parameters"] == 0)
-            for (_, look), of in series.items()
+            make_handle(name_series(of, with_ranks), style, crossing and of[0]["adapter_parameters"] == 0)
+            for (_, style), of in series.items()
         ]
 
 
-def make_handle(label: str, look: PlotStyle, is_line: bool = False) -> Line2D:
+def make_handle(label: str, style: PlotStyle, is_line: bool = False) -> Line2D:
     """Return a legend's entry, never faint; `is_line`: for a line across the panel."""
-    own = look._replace(is_faint=False)
+    own = style._replace(is_faint=False)
     return Line2D([], [], label=label, **(own.style_crossing() if is_line else own.style_line()))

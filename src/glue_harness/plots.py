@@ -19,13 +19,13 @@ from glue_harness.plot_styles import PlotStyle, PlotStyles
 from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 
 APART = 0.025
-"""How far apart two looks' points stand at least, as a share of the axis' length."""
+"""How far apart two styles' points stand at least, as a share of the axis' length."""
 
 BAND = 0.13
 """Opacity of what reaches over the seeds beside a line."""
 
 Spot = tuple[Hashable, str]
-"""What has a place of its own along an axis: a method's look, and the label, which names the rank."""
+"""What has a place of its own along an axis: a method's style, and the label, which names the rank."""
 
 
 @use_style()
@@ -37,10 +37,10 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = PlotStyles(selection.summary)
-    handles = looks.list_handles(keep_known(points), crossing=True)
+    styles = PlotStyles(selection.summary)
+    handles = styles.list_handles(keep_known(points), crossing=True)
     places = {
-        rows[0]["model"]: place_apart({_spot(row, looks): row["adapter_parameters"] for row in rows})
+        rows[0]["model"]: place_apart({_spot(row, styles): row["adapter_parameters"] for row in rows})
         for rows in split_rows(points, ["model"])
     }
     everywhere = [place for of_model in places.values() for place in of_model.values()]
@@ -48,7 +48,7 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     for axis, panel in zip(axes, panels, strict=True):
         known = keep_known(panel)
         for rows in split_rows(known, SERIES_KEY):
-            _draw_series(axis, rows, places[rows[0]["model"]], looks)
+            _draw_series(axis, rows, places[rows[0]["model"]], styles)
         finish_panel(axis, not known, "adapter parameters")
         cut_panel(axis, known)
         _scale_to_parameters(axis, everywhere)
@@ -80,14 +80,14 @@ def _key(row: Row, names: list[str]) -> tuple:
     return tuple(row[name] for name in names)
 
 
-def _spot(row: Row, looks: PlotStyles) -> Spot:
-    return (row["method"], looks.find(row)), row["label"]
+def _spot(row: Row, styles: PlotStyles) -> Spot:
+    return (row["method"], styles.find(row)), row["label"]
 
 
 def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
     """Return where counts above 0 stand on a log axis: at their place, or beside it where it is taken.
 
-    Neighbours of different looks are APART of the axis' length away at least, and all are moved as little
+    Neighbours of different styles are APART of the axis' length away at least, and all are moved as little
     as that allows: least squares on the logarithm, by pooling those that would come too close.
     """
     logs = {spot: math.log10(count) for spot, count in counts.items() if count}
@@ -105,33 +105,33 @@ def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
     return {spot: 10 ** (place + shift) for spot, place, shift in zip(order, pooled, shifts, strict=False)}
 
 
-def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], looks: PlotStyles) -> None:
+def _draw_series(axis: Axes, rows: list[Row], places: Mapping[Spot, float], styles: PlotStyles) -> None:
     """Draw one series of a panel, joined in order of its ranks; without parameters, across it."""
-    look = looks.find(rows[0])
+    style = styles.find(rows[0])
     if rows[0]["adapter_parameters"] == 0:
-        _draw_across(axis, rows[0], look)
+        _draw_across(axis, rows[0], style)
         return
     rows = sorted(rows, key=lambda row: row["rank"] or 0)
-    draw_points(axis, [places[_spot(row, looks)] for row in rows], rows, look)
+    draw_points(axis, [places[_spot(row, styles)] for row in rows], rows, style)
 
 
-def _draw_across(axis: Axes, row: Row, look: PlotStyle) -> None:
-    axis.axhline(100 * row["statistic"], zorder=1, **look.style_crossing())
-    if row.get("low") is not None and not look.is_faint:
+def _draw_across(axis: Axes, row: Row, style: PlotStyle) -> None:
+    axis.axhline(100 * row["statistic"], zorder=1, **style.style_crossing())
+    if row.get("low") is not None and not style.is_faint:
         ends = (100 * row["low"], 100 * row["high"])
-        axis.axhspan(*ends, color=look.colour, alpha=BAND, linewidth=0, zorder=0)
+        axis.axhspan(*ends, color=style.colour, alpha=BAND, linewidth=0, zorder=0)
 
 
-def draw_points(axis: Axes, places: list[float], rows: list[Row], look: PlotStyle) -> None:
+def draw_points(axis: Axes, places: list[float], rows: list[Row], style: PlotStyle) -> None:
     """Draw cells at their places along a panel, joined, with their bars over seeds unless they are faint."""
     reach = [[100 * _reach(row, end) for row in rows] for end in ("low", "high")]  # (2, cells)
     axis.errorbar(
         places,
         [100 * row["statistic"] for row in rows],
-        yerr=None if look.is_faint else reach,
+        yerr=None if style.is_faint else reach,
         linewidth=0.8,
         capsize=1.5,
-        **look.style_line(),
+        **style.style_line(),
     )
 
 
@@ -170,15 +170,15 @@ def draw_curves(selection: Selection, curves: pd.DataFrame, title: str) -> Figur
     """
     place = ["model", "task"]
     panels = split_rows(evidence.list_rows(selection.summary), place)
-    looks, rows = PlotStyles(selection.summary), evidence.list_rows(curves)
-    handles = looks.list_handles(rows)
+    styles, rows = PlotStyles(selection.summary), evidence.list_rows(curves)
+    handles = styles.list_handles(rows)
     traced = {_key(of_panel[0], place): of_panel for of_panel in split_rows(rows, place)}
     drawn = [traced.get(_key(panel[0], place), []) for panel in panels]
     spans = [[_span_curve(row) for row in rows] for rows in drawn]
     figure, axes = lay_out(panels, title, explain_curves(selection, is_cut(spans)), handles)
     for axis, rows, of_rows in zip(axes, drawn, spans, strict=True):
         for row in rows:
-            _draw_curve(axis, row, looks.find(row))
+            _draw_curve(axis, row, styles.find(row))
         finish_panel(axis, not rows, "epoch")
         cut_panel(axis, of_rows)
         last = max((len(row["statistic"]) for row in rows), default=1)
@@ -194,10 +194,10 @@ def _span_curve(row: Row) -> Row:
     return row | {"statistic": max(row["statistic"])} | ends
 
 
-def _draw_curve(axis: Axes, row: Row, look: PlotStyle) -> None:
+def _draw_curve(axis: Axes, row: Row, style: PlotStyle) -> None:
     line, low, high = ([100 * score for score in row[name]] for name in ("statistic", "low", "high"))
     epochs = range(1, len(line) + 1)
     every = math.ceil(len(line) / 10)
-    axis.plot(epochs, line, markevery=every, **look.style_line())
-    if not look.is_faint:
-        axis.fill_between(epochs, low, high, color=look.colour, alpha=BAND, linewidth=0)
+    axis.plot(epochs, line, markevery=every, **style.style_line())
+    if not style.is_faint:
+        axis.fill_between(epochs, low, high, color=style.colour, alpha=BAND, linewidth=0)

@@ -20,14 +20,14 @@ def draw_ranks(selection: Selection, title: str) -> Figure:
     """
     points = list_points(selection)
     panels = split_rows(points, ["model", "task"])
-    looks = PlotStyles(selection.summary)
+    styles = PlotStyles(selection.summary)
     ranks = sorted({row["rank"] for row in points})
-    handles = looks.list_handles(keep_known(points), with_ranks=False)
+    handles = styles.list_handles(keep_known(points), with_ranks=False)
     figure, axes = lay_out(panels, title, explain_ranks(selection, is_cut(panels)), handles)
     for axis, panel in zip(axes, panels, strict=True):
         known = sorted(keep_known(panel), key=lambda row: row["rank"])
         for rows in split_rows(known, SERIES_KEY):
-            draw_points(axis, [row["rank"] for row in rows], rows, looks.find(rows[0]))
+            draw_points(axis, [row["rank"] for row in rows], rows, styles.find(rows[0]))
         finish_panel(axis, not known, "rank")
         cut_panel(axis, known)
         axis.set_xscale("log", base=2)

@@ -3,7 +3,7 @@
 import pytest
 
 from glue_harness.cost_plot import draw_costs
-from glue_harness.plot_styles import LOOKS
+from glue_harness.plot_styles import METHOD_STYLES
 
 from .scored_runs import make_runs, make_selection
 from .test_plots import legend_of, list_series, note_of, panels_of
@@ -27,8 +27,8 @@ def figure():
 def test_a_point_stands_at_its_runs_median_time(figure):
     axis = panels_of(figure)["CoLA (Matthews)"]
     assert list_series(axis) == {
-        LOOKS["full"].colour: [pytest.approx((120.0, 61.0, 1.0))],
-        LOOKS["edora"].colour: [pytest.approx((60.0, 51.0, 1.0))],
+        METHOD_STYLES["full"].colour: [pytest.approx((120.0, 61.0, 1.0))],
+        METHOD_STYLES["edora"].colour: [pytest.approx((60.0, 51.0, 1.0))],
     }
     assert axis.get_xscale() == "log"
     assert axis.get_xlim() == pytest.approx((60 / 1.4, 120 * 1.4))
@@ -48,7 +48,7 @@ def test_a_run_that_diverged_enters_the_score_and_not_the_time():
         80.0,
     )
     (axis,) = draw_costs(make_selection(rows), "Title").axes
-    assert [point[:2] for point in list_series(axis)[LOOKS["edora"].colour]] == [(70.0, 70.0)]
+    assert [point[:2] for point in list_series(axis)[METHOD_STYLES["edora"].colour]] == [(70.0, 70.0)]
 
 
 def test_legend_and_note_say_what_is_drawn(figure):

@@ -7,9 +7,11 @@ import pytest
 from matplotlib import rcParams
 
 from glue_harness.panels import encode, lay_out, split_far, use_style
-from glue_harness.plot_styles import LOOKS, make_handle
+from glue_harness.plot_styles import METHOD_STYLES, make_handle
 
-HANDLES = [make_handle(name, LOOKS["lora"]) for name in ("LoRA", "EDoRA, random bases (r=16)", "DoRA")]
+HANDLES = [
+    make_handle(name, METHOD_STYLES["lora"]) for name in ("LoRA", "EDoRA, random bases (r=16)", "DoRA")
+]
 
 
 def make_panels(tasks, models=("tiny",)):
@@ -87,10 +89,10 @@ def test_a_users_settings_stay_as_they_were():
 
 SCRIPT = """
 import hashlib
-from glue_harness.plot_styles import LOOKS, make_handle
+from glue_harness.plot_styles import METHOD_STYLES, make_handle
 from glue_harness.panels import encode, lay_out, use_style
 with use_style():
-    figure, (axis,) = lay_out([[{"model": "m", "task": "cola", "headline": "f1"}]], "T ± †", "N", [make_handle("E", LOOKS["edora"])])
+    figure, (axis,) = lay_out([[{"model": "m", "task": "cola", "headline": "f1"}]], "T ± †", "N", [make_handle("E", METHOD_STYLES["edora"])])
     axis.plot([1, 2], [3, 4], marker="D")
     axis.fill_between([1, 2], [2, 3], [4, 5], alpha=0.2)
 print({ending: hashlib.sha256(content).hexdigest() for ending, content in encode(figure).items()})

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 
 from glue_harness.panels import encode
-from glue_harness.plot_styles import LOOKS
+from glue_harness.plot_styles import METHOD_STYLES
 from glue_harness.plots import APART, draw_curves, draw_scores, format_count, place_apart
 
 from .scored_runs import make_runs, make_selection
@@ -55,9 +55,9 @@ def test_points_stand_at_their_parameters_and_median_with_their_interval(rows):
     axis = panels_of(draw_scores(make_selection(rows), "Title"))["CoLA (Matthews)"]
     assert axis.get_xscale() == "log"
     series = list_series(axis)
-    (full,) = series[LOOKS["full"].colour]
+    (full,) = series[METHOD_STYLES["full"].colour]
     assert full == pytest.approx((124_055_040, 61.0, 1.0))  # of two seeds it is their range
-    low, high = series[LOOKS["edora"].colour]  # joined in order of the ranks, whatever the grid's
+    low, high = series[METHOD_STYLES["edora"].colour]  # joined in order of the ranks, whatever the grid's
     assert low == pytest.approx((37_632, 42.0, 2.0))
     assert high == pytest.approx((49_152, 51.0, 1.0))
     assert axis.get_xlim()[0] < 37_632
@@ -97,7 +97,7 @@ def test_a_method_without_parameters_is_a_line_across(rows):
     axis = panels_of(figure)["RTE (accuracy)"]
     (line,) = [line for line in axis.lines if line.get_linestyle() == "--"]
     assert list(line.get_ydata()) == [60.0, 60.0]
-    assert line.get_color() == LOOKS["head_only"].colour
+    assert line.get_color() == METHOD_STYLES["head_only"].colour
     assert legend_of(figure) == ["Full fine-tuning", "EDoRA (r=4, 16)", "Head only"]
 
 
@@ -105,14 +105,14 @@ def test_the_average_has_a_panel_and_only_whole_rows(rows):
     figure = draw_scores(make_selection(rows), "Title")
     assert list(panels_of(figure)) == ["CoLA (Matthews)", "RTE (accuracy)", "Average"]
     series = list_series(panels_of(figure)["Average"])
-    assert series[LOOKS["edora"].colour] == [pytest.approx((49_152, (51.0 + 71.0) / 2, 0))]
-    assert series[LOOKS["full"].colour][0][:2] == pytest.approx((124_055_040, (61.0 + 80.0) / 2))
+    assert series[METHOD_STYLES["edora"].colour] == [pytest.approx((49_152, (51.0 + 71.0) / 2, 0))]
+    assert series[METHOD_STYLES["full"].colour][0][:2] == pytest.approx((124_055_040, (61.0 + 80.0) / 2))
 
 
 def test_missing_cells_are_left_out_and_counted(rows):
     figure = draw_scores(make_selection(rows), "Title")
     series = list_series(panels_of(figure)["RTE (accuracy)"])
-    assert [point[1] for point in series[LOOKS["edora"].colour]] == [71.0]
+    assert [point[1] for point in series[METHOD_STYLES["edora"].colour]] == [71.0]
     assert "7 of 8 cells have all their runs; the others are left out." in note_of(figure)
     whole = draw_scores(make_selection(rows[:6]), "Title")
     assert "All 3 cells have all their runs." in note_of(whole)
@@ -126,7 +126,7 @@ def test_one_task_has_no_average(rows):
 def test_one_seed_has_no_bars():
     figure = draw_scores(make_selection(make_runs("rte", "edora", [0.7])), "Title")
     (axis,) = figure.axes
-    assert list_series(axis) == {LOOKS["edora"].colour: [(pytest.approx(49_152), 70.0, 0)]}
+    assert list_series(axis) == {METHOD_STYLES["edora"].colour: [(pytest.approx(49_152), 70.0, 0)]}
     assert "median over 1 seed." in note_of(figure)
     assert "bars" not in note_of(figure)
 
@@ -147,7 +147,7 @@ def test_a_few_settings_have_a_look_a_place_and_bars_each(number):
     assert len({(line.get_fillstyle(), line.get_markerfacecolor()) for line in lines}) == number
     assert len({line.get_xdata()[0] for line in lines}) == number
     assert {(line.get_color(), line.get_marker(), line.get_alpha()) for line in lines} == {
-        (*LOOKS["edora"][:2], 1)
+        (*METHOD_STYLES["edora"][:2], 1)
     }
     assert all(len(container[2]) == 1 for container in axis.containers)
     assert legend_of(figure) == [f"EDoRA (r=16), epochs={n}" for n in range(number)]
@@ -273,7 +273,7 @@ def test_lines_run_over_epochs_with_the_range_of_seeds(curves):
     axis = panels_of(figure)["RTE (accuracy)"]
     edora, lora = axis.lines
     assert (list(edora.get_xdata()), list(edora.get_ydata())) == ([1, 2], [50.0, 70.0])
-    assert (edora.get_color(), edora.get_marker()) == LOOKS["edora"][:2]
+    assert (edora.get_color(), edora.get_marker()) == METHOD_STYLES["edora"][:2]
     assert (list(lora.get_xdata()), list(lora.get_ydata())) == ([1], [60.0])
     band = axis.collections[0].get_paths()[0].get_extents()
     assert (band.x0, band.x1, band.y0, band.y1) == pytest.approx((1, 2, 40.0, 90.0))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glue_harness.plot_styles import LOOKS
+from glue_harness.plot_styles import METHOD_STYLES
 from glue_harness.rank_plot import draw_ranks
 
 from .scored_runs import make_runs, make_selection
@@ -25,11 +25,11 @@ def figure():
 def test_a_line_a_method_over_the_grid_s_ranks(figure):
     axis = panels_of(figure)["CoLA (Matthews)"]
     series = list_series(axis)
-    assert series[LOOKS["edora"].colour] == [
+    assert series[METHOD_STYLES["edora"].colour] == [
         pytest.approx((4, 42.0, 2.0)),
         pytest.approx((16, 51.0, 1.0)),
     ]
-    assert series[LOOKS["lora"].colour] == [pytest.approx((4, 60.0, 0.0))]
+    assert series[METHOD_STYLES["lora"].colour] == [pytest.approx((4, 60.0, 0.0))]
     assert axis.get_xscale() == "log"
     assert list(axis.get_xticks()) == [4, 16]
     assert [axis.xaxis.get_major_formatter()(tick, 0) for tick in axis.get_xticks()] == ["4", "16"]
@@ -38,7 +38,7 @@ def test_a_line_a_method_over_the_grid_s_ranks(figure):
 def test_there_is_a_panel_a_task_and_one_for_whole_averages(figure):
     assert list(panels_of(figure)) == ["CoLA (Matthews)", "RTE (accuracy)", "Average"]
     average = list_series(panels_of(figure)["Average"])
-    assert [point[:2] for point in average[LOOKS["edora"].colour]] == [
+    assert [point[:2] for point in average[METHOD_STYLES["edora"].colour]] == [
         (4, pytest.approx((42.0 + 72.0) / 2)),
         (16, pytest.approx((51.0 + 70.0) / 2)),
     ]
