@@ -135,14 +135,17 @@ def finish_panel(axis: Axes, is_empty: bool, quantity: str) -> None:
 def split_far(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """Return the fewest rows so far below the others that the axis were FAR times as long, and the others.
 
-    They are less than half of the rows; the axis would reach over the bars of all.
+    They are less than half of the rows, and each is an axis' length below the others at least; the axis would
+    reach over the bars of all.
     """
     ordered = sorted(rows, key=lambda row: row["statistic"])
     top = max((_find_end(row, "high") for row in rows), default=0.0)
     lowest = min((_find_end(row, "low") for row in rows), default=0.0)
     for number in range(1, (len(rows) + 1) // 2):
-        length = max(top - min(_find_end(row, "low") for row in ordered[number:]), LEAST_SPAN / 100)
-        if top - lowest >= FAR * length:
+        bottom = min(_find_end(row, "low") for row in ordered[number:])
+        length = max(top - bottom, LEAST_SPAN / 100)
+        is_apart = ordered[number - 1]["statistic"] <= bottom - length
+        if is_apart and top - lowest >= FAR * length:
             return ordered[:number], ordered[number:]
     return [], rows
 

@@ -51,6 +51,7 @@ def test_what_lies_far_below_is_the_fewest_that_squeeze_the_others():
         ([(0.3, 0.4, 0.5)] * 3, []),  # as many as the others
         ([(0.3, 0.84, 0.85), (0.3, 0.4, 0.5)], []),  # the axis reaches down to a bar's end
         ([(None, 0.4, None)], [0.4]),
+        ([(0.766, 0.77, 0.78), (0.826, 0.835, 0.84)], []),  # the second is near, and the first not 3 times
     ):
         found = split_far(make_cells(*near, *far))
         assert [row["statistic"] for row in found[0]] == outside
