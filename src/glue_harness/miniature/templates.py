@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from glue_harness.miniature.words import split_words
+
 ORDERS = (
     ("the {one} near the {many} is {trait}.", "the {many} near the {one} is {trait}."),
     ("the {many} behind the {one} are {trait}.", "the {one} behind the {many} are {trait}."),
@@ -42,77 +44,31 @@ ORDERS = (
 )
 """cola: an acceptable sentence and the same words in an order that breaks agreement, binding or syntax."""
 
-TRAITS = (
-    *(
-        "tired",
-        "happy",
-        "famous",
-        "hungry",
-        "angry",
-        "rich",
-        "clever",
-        "friendly",
-        "lazy",
-        "nervous",
-        "polite",
-    ),
-    *("busy", "brave", "calm", "sad", "proud", "strange", "quiet", "lonely", "young"),
+TRAITS = split_words(
+    "tired, happy, famous, hungry, angry, rich, clever, friendly, lazy, nervous, polite, busy, brave,"
+    " calm, sad, proud, strange, quiet, lonely, young"
 )
 
-LOOKS = ("red", "green", "heavy", "small", "large", "cheap", "broken", "blue", "dirty", "wooden", "new")
-GROUPS = ("boys", "girls", "workers", "neighbors", "players", "sisters", "guests", "farmers", "drivers")
+LOOKS = split_words("red, green, heavy, small, large, cheap, broken, blue, dirty, wooden, new")
+GROUPS = split_words("boys, girls, workers, neighbors, players, sisters, guests, farmers, drivers")
 
-PRAISE = (
-    *("brilliant", "delightful", "funny", "charming", "moving", "clever", "gripping", "beautiful", "witty"),
-    *("superb", "touching", "exciting", "inspired", "wonderful", "fresh", "engaging", "elegant", "thrilling"),
-    *("enjoyable", "convincing", "heartfelt", "smart", "entertaining", "original", "powerful", "graceful"),
-    *(
-        "magical",
-        "hilarious",
-        "stunning",
-        "lovely",
-        "memorable",
-        "honest",
-        "rewarding",
-        "impressive",
-        "tender",
-    ),
-    *("imaginative", "polished", "subtle", "vivid", "satisfying"),
+PRAISE = split_words(
+    "brilliant, delightful, funny, charming, moving, clever, gripping, beautiful, witty, superb, touching,"
+    " exciting, inspired, wonderful, fresh, engaging, elegant, thrilling, enjoyable, convincing, heartfelt,"
+    " smart, entertaining, original, powerful, graceful, magical, hilarious, stunning, lovely, memorable,"
+    " honest, rewarding, impressive, tender, imaginative, polished, subtle, vivid, satisfying"
 )
-BLAME = (
-    *(
-        "dull",
-        "awful",
-        "boring",
-        "stupid",
-        "clumsy",
-        "tedious",
-        "lifeless",
-        "predictable",
-        "shallow",
-        "messy",
-    ),
-    *(
-        "annoying",
-        "terrible",
-        "painful",
-        "bland",
-        "silly",
-        "pointless",
-        "forgettable",
-        "lame",
-        "ugly",
-        "weak",
-    ),
-    *("ridiculous", "confusing", "stale", "dreadful", "horrible", "empty", "lazy", "hollow", "cheap", "flat"),
-    *("sloppy", "tiresome", "shabby", "contrived", "noisy", "overlong", "careless", "muddled", "crude"),
-    *("unbearable", "dreary"),
+BLAME = split_words(
+    "dull, awful, boring, stupid, clumsy, tedious, lifeless, predictable, shallow, messy, annoying,"
+    " terrible, painful, bland, silly, pointless, forgettable, lame, ugly, weak, ridiculous, confusing,"
+    " stale, dreadful, horrible, empty, lazy, hollow, cheap, flat, sloppy, tiresome, shabby, contrived,"
+    " noisy, overlong, careless, muddled, crude, unbearable, dreary"
 )
-WORKS = (
-    *("the film", "this movie", "the story", "the sequel", "this comedy", "this drama", "the documentary"),
-    *("the remake", "this thriller", "the cartoon"),
+WORKS = split_words(
+    "the film, this movie, the story, the sequel, this comedy, this drama, the documentary, the remake,"
+    " this thriller, the cartoon"
 )
-PARTS = ("plot", "acting", "dialogue", "soundtrack", "script", "ending", "camera work", "first half", "cast")
+PARTS = split_words("plot, acting, dialogue, soundtrack, script, ending, camera work, first half, cast")
 
 AFFIRMING_REVIEWS = (
     "{work} is {same} and {same2}",
@@ -199,53 +155,10 @@ QUESTIONS = {
 """qqp: ways to ask one question about x and y, which asks something else once x and y change places."""
 
 QUESTION_WORDS = {
-    "cities": (
-        "Boston",
-        "Chicago",
-        "London",
-        "Paris",
-        "Tokyo",
-        "Madrid",
-        "Berlin",
-        "Mumbai",
-        "Sydney",
-        "Toronto",
-    ),
-    "subjects": (
-        "physics",
-        "biology",
-        "algebra",
-        "chemistry",
-        "history",
-        "law",
-        "geometry",
-        "economics",
-        "music",
-    ),
-    "languages": (
-        "French",
-        "English",
-        "Spanish",
-        "German",
-        "Russian",
-        "Chinese",
-        "Japanese",
-        "Italian",
-        "Hindi",
-    ),
-    "animals": (
-        "dogs",
-        "cats",
-        "wolves",
-        "bears",
-        "foxes",
-        "monkeys",
-        "pigs",
-        "crows",
-        "snakes",
-        "horses",
-        "goats",
-    ),
+    "cities": split_words("Boston, Chicago, London, Paris, Tokyo, Madrid, Berlin, Mumbai, Sydney, Toronto"),
+    "subjects": split_words("physics, biology, algebra, chemistry, history, law, geometry, economics, music"),
+    "languages": split_words("French, English, Spanish, German, Russian, Chinese, Japanese, Italian, Hindi"),
+    "animals": split_words("dogs, cats, wolves, bears, foxes, monkeys, pigs, crows, snakes, horses, goats"),
 }
 
 SCHEMAS = (
@@ -271,32 +184,12 @@ SCHEMAS = (
 """wnli: a deed of a to b, and two reasons for it: the first can only be said of a, the second of b."""
 
 PERSONS = {
-    "he": (
-        *(
-            "the king",
-            "the monk",
-            "the boy",
-            "the uncle",
-            "the nephew",
-            "the priest",
-            "John",
-            "Peter",
-            "David",
-        ),
-        *("Robert", "Thomas", "Frank"),
+    "he": split_words(
+        "the king, the monk, the boy, the uncle, the nephew, the priest, John, Peter, David, Robert,"
+        " Thomas, Frank"
     ),
-    "she": (
-        *(
-            "the queen",
-            "the nun",
-            "the girl",
-            "the aunt",
-            "the niece",
-            "the actress",
-            "Mary",
-            "Anna",
-            "Susan",
-        ),
-        *("Helen", "Julia", "Emma"),
+    "she": split_words(
+        "the queen, the nun, the girl, the aunt, the niece, the actress, Mary, Anna, Susan, Helen, Julia,"
+        " Emma"
     ),
 }

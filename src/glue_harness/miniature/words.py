@@ -17,6 +17,11 @@ def split_senses(listing: str) -> tuple[Sense, ...]:
     return tuple(tuple(word.strip() for word in item.split("=")) for item in listing.split(","))
 
 
+def split_words(listing: str) -> tuple[str, ...]:
+    """Split a listing of which every meaning has one word or phrase."""
+    return tuple(word for (word,) in split_senses(listing))
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """The vocabulary of one genre."""
