@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from glue_harness import hardware
 from glue_harness.config import Config, name_run
 from glue_harness.identity import Identity
 from glue_harness.processes import agree, count_processes
@@ -28,13 +29,30 @@ STEPS_TO_AGREE = 16
 
 
 class Stopwatch(TrainerCallback, ExportableState):
-    """Seconds in training and in evaluation, kept across resumes by the checkpoint."""
+    """Seconds in training and in evaluation, and what earlier attempts took, kept across resumes.
 
-    def __init__(self, train_seconds: float = 0.0, eval_seconds: float = 0.0, examples_seen: int = 0) -> None:
+    `earlier_seconds`: from an attempt's beginning to the checkpoint that the next one went on from.
+    """
+
+    def __init__(
+        self,
+        train_seconds: float = 0.0,
+        eval_seconds: float = 0.0,
+        examples_seen: int = 0,
+        earlier_seconds: float = 0.0,
+        peak_memory_bytes: int = 0,
+    ) -> None:
         self.train_seconds = train_seconds
         self.eval_seconds = eval_seconds
         self.examples_seen = examples_seen
-        self._since = time.perf_counter()
+        self.earlier_seconds = earlier_seconds
+        self._earlier_peak = peak_memory_bytes
+        self._begun = self._since = time.perf_counter()
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The highest peak of all attempts so far."""
+        return max(self._earlier_peak, hardware.peak_memory_bytes())
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start timing an epoch's training."""
@@ -58,8 +76,10 @@ class Stopwatch(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        kept = {"train_seconds", "eval_seconds", "examples_seen"}
-        return {"args": {name: getattr(self, name) for name in kept}, "attributes": {}}
+        kept = {name: getattr(self, name) for name in ("train_seconds", "eval_seconds", "examples_seen")}
+        kept["earlier_seconds"] = self.earlier_seconds + time.perf_counter() - self._begun
+        kept["peak_memory_bytes"] = self.peak_memory_bytes
+        return {"args": kept, "attributes": {}}
 
     def _lap(self) -> float:
         now = time.perf_counter()

@@ -177,13 +177,14 @@ def _begin_record(config: Config, identity: Identity, attempts: int) -> RunRecor
     )
 
 
-def _cost(outcome: Outcome, total_seconds: float, train: TokenisedSplit) -> Cost:
+def _cost(outcome: Outcome, last_seconds: float, train: TokenisedSplit) -> Cost:
+    """Return what a run took; `last_seconds` are those of its last attempt."""
     seconds = outcome.train_seconds
     return Cost(
         train_seconds=seconds,
         eval_seconds=outcome.eval_seconds,
-        total_seconds=total_seconds,
+        total_seconds=outcome.earlier_seconds + last_seconds,
         train_examples_per_second=outcome.examples_seen / seconds if seconds else None,
-        peak_memory_bytes=hardware.peak_memory_bytes(),
+        peak_memory_bytes=outcome.peak_memory_bytes,
         truncated_share=train.truncated_rows / len(train),
     )

@@ -39,13 +39,18 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training leaves: every epoch's scores, why it diverged if it did, and what it took."""
+    """What training leaves: every epoch's scores, why it diverged if it did, and what it took.
+
+    `earlier_seconds`: what earlier attempts took up to the checkpoint that the last one went on from.
+    """
 
     epochs: list[Epoch]
     diverged: str | None
     train_seconds: float
     eval_seconds: float
     examples_seen: int
+    earlier_seconds: float
+    peak_memory_bytes: int
 
 
 def fit(prepared: Prepared, config: Config, identity: Identity, folder: Path, show_progress: bool) -> Outcome:
@@ -70,12 +75,15 @@ def fit(prepared: Prepared, config: Config, identity: Identity, folder: Path, sh
         trainer.train(resume_from_checkpoint=checkpoint)
     except DivergedError as error:
         diverged = str(error)
+    watch = trainer.stopwatch
     return Outcome(
         epochs=read_epochs(folder, prepared.dev, config, trainer.epoch_loss.finished) if is_first() else [],
         diverged=diverged,
-        train_seconds=trainer.stopwatch.train_seconds,
-        eval_seconds=trainer.stopwatch.eval_seconds,
-        examples_seen=trainer.stopwatch.examples_seen,
+        train_seconds=watch.train_seconds,
+        eval_seconds=watch.eval_seconds,
+        examples_seen=watch.examples_seen,
+        earlier_seconds=watch.earlier_seconds,
+        peak_memory_bytes=watch.peak_memory_bytes,
     )
 
 

@@ -74,6 +74,7 @@ class Run:
         """Return what of a complete run may not depend on kills."""
         record = read_record(self.folder)
         assert record.status is Status.COMPLETE, record.error
+        assert record.cost.total_seconds > record.cost.train_seconds + record.cost.eval_seconds
         assert not (self.folder / CHECKPOINTS).exists()
         assert not partial_folder(self.folder).exists()
         logits = {path.name: path.read_bytes() for path in (self.folder / "logits").iterdir()}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -287,12 +288,19 @@ def test_a_run_goes_on_within_an_epoch(build_config, tmp_path, monkeypatch):
         return step(self, *arguments, **named)
 
     monkeypatch.setattr(GlueTrainer, "training_step", count_or_stop)
+    peaks = [2**32, 2**31]
+    monkeypatch.setattr("glue_harness.hardware.peak_memory_bytes", lambda: peaks[0])
+    begin = time.perf_counter()
     with pytest.raises(RuntimeError, match="planted"):
         train(config, tmp_path / "stopped")
+    taken = time.perf_counter() - begin
     (checkpoint,) = (tmp_path / "stopped" / CHECKPOINTS).iterdir()
     assert checkpoint.name == "checkpoint-11"
     begun.clear()
+    del peaks[0]
     resumed = train(config, tmp_path / "stopped")
+    assert (whole.earlier_seconds, resumed.peak_memory_bytes) == (0, 2**32)
+    assert 0 < resumed.earlier_seconds < taken
     assert begun == [step for step in range(11, 24) for _ in range(2)]
     for epoch in (1, 2, 3):
         stopped, undisturbed = (logits_files(tmp_path / name)[epoch] for name in ("stopped", "whole"))
