@@ -161,7 +161,7 @@ def explain_average(summary: pd.DataFrame) -> list[str]:
         return []
     left_out = summary[~summary["averaged"].astype(bool)]["task"].unique()
     but = f" but {', '.join(name_task(task) for task in left_out)}" if len(left_out) else ""
-    return [f"The average is the mean over tasks{but}, shown once all planned runs have ended."]
+    return [f"The average is the mean over tasks{but}, shown once a row has all of them and all their runs."]
 
 
 def _explain_choice(summary: pd.DataFrame, protocol: Protocol) -> list[str]:

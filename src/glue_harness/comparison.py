@@ -19,6 +19,9 @@ PAIR_KEY = ["model", "rank", "settings"]
 AGAINST_KEY = [*ROW_KEY, *(f"against_{name}" for name in ROW_KEY[1:])]
 """What makes a row of `compare_rows`: a table's row, and that of the same model which it stands against."""
 
+RATES = ("trainer.learning_rate=", "trainer.head_learning_rate=")
+"""How a setting begins that gives a row a rate. Methods want rates of their own: one for both says little."""
+
 Pair = tuple[Row, Row]
 """Two runs of one seed, of the first and of the second method."""
 
@@ -39,12 +42,18 @@ def _match_seeds(first: list[Row], second: list[Row]) -> dict[int, Pair]:
     return {seed: (sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())}
 
 
+def has_rate(settings: str | None) -> bool:
+    """Return whether the experiment gives a row its rate beside others, of which none is the method's own."""
+    return any(text.startswith(RATES) for text in (settings or "").split(" "))
+
+
 def pair_rows(selection: Selection) -> list[tuple[Row, Row, dict[str, dict[int, Pair]]]]:
     """Return each of FIRST's rows with each row it is compared with, and their pairs by task and seed.
 
     With the same model and settings that is every other method at the same rank, without a rank, or at a rank
-    that FIRST does not have (LoRA at rank 1). FIRST's other settings stand against its first ones, at the
-    same rank. Rows are their ROW_KEY, in grid order; tasks are those with a seed of both.
+    that FIRST does not have (LoRA at rank 1); but none where the settings give a rate (`has_rate`). FIRST's
+    other settings stand against its first ones, at the same rank. Rows are their ROW_KEY, in grid order;
+    tasks are those with a seed of both.
     """
     rows = split_rows(evidence.list_rows(selection.chosen), ROW_KEY)
     firsts = [runs for runs in rows if runs[0]["method"] == FIRST]
@@ -65,7 +74,7 @@ def _is_compared(first: Row, second: Row, ranks: set[int | None], leading: dict[
     if second["method"] == FIRST:
         return first is leading[first["model"], second["rank"]] is not second
     comparable = second["rank"] in (first["rank"], None) or second["rank"] not in ranks
-    return comparable and first["settings"] == second["settings"]
+    return comparable and first["settings"] == second["settings"] and not has_rate(first["settings"])
 
 
 def _match_tasks(first: list[Row], second: list[Row]) -> dict[str, dict[int, Pair]]:

@@ -24,6 +24,7 @@ from glue_harness.captions import (
 from glue_harness.comparison import AGAINST_KEY
 from glue_harness.evidence import Row
 from glue_harness.markup import Entry, Table
+from glue_harness.percent import show_points
 from glue_harness.selection import ROW_KEY, Selection, average_tasks, split_rows
 from glue_harness.tables import NOT_PLANNED, index_averages, list_headlines, show_cell, show_number
 
@@ -70,7 +71,9 @@ def _show_cell(cell: Row, link: str) -> Entry:
 
 def show_difference(entry: Entry, link: str) -> Entry:
     """Write a number with its sign, out of the comparison for the best, leading to the pairs behind it."""
-    signed = entry if entry.shown is None else replace(entry, text=f"{entry.shown:+z.1f}", shown=None)
+    signed = (
+        entry if entry.shown is None else replace(entry, text=show_points(entry.shown, sign=True), shown=None)
+    )
     return replace(signed, link=link)
 
 

@@ -79,9 +79,14 @@ def score_majority(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task)
     """Return the headline score on dev of predicting the most frequent train label throughout."""
     if METRICS[task.headline].correlates:
         return 0.0
-    values, counts = np.unique(train_labels, return_counts=True)
-    constant = np.full_like(dev_labels, values[counts.argmax()])
+    constant = np.full_like(dev_labels, find_majority(train_labels))
     return float(MEASURES[task.headline](dev_labels, constant))
+
+
+def find_majority(train_labels: np.ndarray) -> int:
+    """Return the most frequent train label, of equals the lowest."""
+    values, counts = np.unique(train_labels, return_counts=True)
+    return int(values[counts.argmax()])
 
 
 def is_degenerate(logits: np.ndarray, task: Task) -> bool:

@@ -14,10 +14,10 @@ def show_percent(fraction: float, digits: int = 1, sign: bool = False) -> str:
 
 
 def show_points(points: float, digits: int = 1, sign: bool = False) -> str:
-    """Return a number with so many digits after the point, with a `+` too if `sign`; 0 has no minus.
+    """Return a number with so many digits after the point, with its `+` too if `sign`; 0 has no sign.
 
     A tie goes away from 0: 81.25 is 81.3, where Python's own formats go to the even digit (81.2).
     """
     exact = Decimal(repr(round(float(points), EXACT_DIGITS)))
     rounded = exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
-    return f"{rounded:{'+' * sign}z}"
+    return f"{rounded:{'+' * (sign and rounded != 0)}z}"

@@ -23,7 +23,9 @@ from glue_harness.evidence import Evidence, Row
 from glue_harness.example_statistics import bootstrap_examples, bound_examples, compare_by_mcnemar
 from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_markdown
+from glue_harness.metrics import find_majority
 from glue_harness.percent import show_percent
+from glue_harness.records import Status
 from glue_harness.selection import Selection, select
 from glue_harness.sources import join_dev, load_split
 
@@ -31,6 +33,14 @@ DRAWS = 10_000
 HEAD = [("Task", ""), ("Method", ""), ("Against", ""), ("Seeds", ""), ("Difference", "points")]
 HEAD += [("Interval", "95 %"), ("Only first right", "rows"), ("Only second right", "rows")]
 HEAD += [("Smallest p", "Holm")]
+
+
+@dataclass(frozen=True)
+class Dev:
+    """Dev labels in the order of stored logits, and the prediction of train's majority class: (rows,)."""
+
+    labels: np.ndarray
+    majority: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,51 +85,51 @@ def compare(overrides: list[str]) -> str:
 def compare_task(selection: Selection, collected: Evidence, task: str, cell: Cell) -> list[Comparison]:
     """Return the rows of `comparison.pair_rows` on one task, on the seeds that both of a pair have."""
     paired = [by_task[task] for _, _, by_task in pair_rows(selection) if task in by_task]
-    labels = load_labels(cell) if paired else np.empty(0)
-    compared = [_compare_rows(list(by_seed.values()), labels, collected) for by_seed in paired]
+    if not paired:
+        return []
+    dev = load_dev(cell)
+    compared = [_compare_rows(list(by_seed.values()), dev, collected) for by_seed in paired]
     return [comparison for comparison in compared if comparison is not None]
 
 
-def load_labels(cell: Cell) -> np.ndarray:
-    """Return the dev labels of a cell's task, in the order of stored logits: (rows,).
+def load_dev(cell: Cell) -> Dev:
+    """Return the dev labels of a cell's task, and what stands for a run that has learnt nothing.
 
     Raises:
         InputError: the data source does not have them.
     """
     config = cell.config
     splits = {name: load_split(config.data, config.task, name) for name in config.task.dev}
-    return np.asarray(join_dev(splits, config.task)[0]["label"][:])
+    labels = np.asarray(join_dev(splits, config.task)[0]["label"][:])
+    if not config.task.labels:
+        return Dev(labels, np.zeros(len(labels)))
+    train = np.asarray(load_split(config.data, config.task, "train")["label"][:])
+    return Dev(labels, np.full_like(labels, find_majority(train)))
 
 
-def _compare_rows(pairs: list[Pair], labels: np.ndarray, collected: Evidence) -> Comparison | None:
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-    sides = [_index_finished(runs) for runs in (first, second)]
-    seeds = sorted(sides[0].keys() & sides[1].keys())
-    if not seeds:
+def _compare_rows(pairs: list[Pair], dev: Dev, collected: Evidence) -> Comparison | None:
+    scored = [pair for pair in pairs if all(run["score"] is not None for run in pair)]
+    if not scored:
         return None
+    (first, second), labels = scored[0], dev.labels
     is_class = np.issubdtype(labels.dtype, np.integer)
-    given = [[_predict(side[seed], collected, is_class) for seed in seeds] for side in sides]
+    given = [[_predict(pair[side], collected, dev, is_class) for pair in scored] for side in (0, 1)]
     predictions = [*given[0], *given[1]]
-    _require_rows(first[0]["task"], predictions, labels)
-    scores = bootstrap_examples(labels, predictions, first[0]["headline"], np.random.default_rng(0), DRAWS)
-    differences = scores[: len(seeds)].mean(axis=0) - scores[len(seeds) :].mean(axis=0)  # (draws,)
+    _require_rows(first["task"], predictions, labels)
+    scores = bootstrap_examples(labels, predictions, first["headline"], np.random.default_rng(0), DRAWS)
+    differences = scores[: len(scored)].mean(axis=0) - scores[len(scored) :].mean(axis=0)  # (draws,)
     rows = zip(*given, strict=True) if is_class else ()
     tests = [compare_by_mcnemar(labels, one, other) for one, other in rows]
     return Comparison(
-        first=first[0],
-        second=second[0],
-        seeds=len(seeds),
-        difference=stats.mean([sides[0][seed]["score"] - sides[1][seed]["score"] for seed in seeds]),
+        first=first,
+        second=second,
+        seeds=len(scored),
+        difference=stats.mean([one["score"] - other["score"] for one, other in scored]),
         interval=bound_examples(differences),
         only_first=sum(test[0] for test in tests),
         only_second=sum(test[1] for test in tests),
         p_values=tuple(test[2] for test in tests),
     )
-
-
-def _index_finished(runs: list[Row]) -> dict[int, Row]:
-    """Return runs that have predictions by their seeds."""
-    return {run["seed"]: run for run in runs if run["selected_epochs"] is not None}
 
 
 def _require_rows(task: str, predictions: Sequence[np.ndarray], labels: np.ndarray) -> None:
@@ -131,8 +141,10 @@ def _require_rows(task: str, predictions: Sequence[np.ndarray], labels: np.ndarr
             )
 
 
-def _predict(run: Row, collected: Evidence, is_class: bool) -> np.ndarray:
-    """Return a run's predictions at its selected epoch: class ids, or scores; (rows,)."""
+def _predict(run: Row, collected: Evidence, dev: Dev, is_class: bool) -> np.ndarray:
+    """Return a run's predictions at its selected epoch, as they are scored: class ids, or scores; (rows,)."""
+    if run["degenerate"] or run["status"] == Status.DIVERGED:
+        return dev.majority
     (epoch,) = set(run["selected_epochs"])
     logits = collected.predictions[evidence.name_prediction(run["cell"], run["seed"], epoch)]
     return logits.argmax(axis=1) if is_class else logits[:, 0].astype(np.float64)
@@ -162,6 +174,7 @@ def _explain(selection: Selection) -> list[str]:
         f"Difference: {METHODS[FIRST]}'s score minus the other's on the same seed, the mean over seeds. "
         "Its interval is over dev examples: the same rows are drawn anew for both and all seeds (paired "
         f"bootstrap, {DRAWS:,} draws). It says nothing of other seeds.",
+        "A run that diverged, or gives every row one prediction, counts as the majority class throughout.",
         "McNemar's exact test compares two runs on the rows that one alone got right: the smallest p of a "
         "line's seeds, Holm-corrected over all tests of the table.",
     ]

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from glue_harness import stats
 from glue_harness.claims import Claims, CountClaim, RatioClaim, ScoreClaim
-from glue_harness.comparison import PAIR_KEY, Pair, pair_runs
+from glue_harness.comparison import PAIR_KEY, Pair, has_rate, pair_runs
 from glue_harness.counts import count_adapter
 from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
@@ -113,11 +113,13 @@ def _judge_scores(claim: ScoreClaim, selection: Selection, level: float, is_gene
     places: dict[tuple, dict[str, Differences]] = {}
     for baseline in claim.baselines:
         for key, pairs in pair_runs(selection, claim.method, baseline).items():
+            if has_rate(key[PAIR_KEY.index("settings")]):
+                continue
             found = places.setdefault(key[:-1], {}).setdefault(baseline, {})
             found[key[-1]] = {seed: _subtract(pair) for seed, pair in pairs.items()}
     if not places:
         methods = " or ".join(claim.baselines)
-        alike = "at one rank, with the same settings and seeds"
+        alike = "at one rank, with the same settings and seeds, each at a rate of its own"
         reason = f"the experiment has no runs of {claim.method} beside {methods} {alike}"
         return [Verdict(claim, "--", Finding.UNDETERMINED, reason)]
     return [
@@ -153,9 +155,10 @@ def _judge_place(
 
 
 def _average(on_tasks: list[dict[int, float | None]]) -> dict[int, float | None]:
-    """Return the mean over tasks of each seed's differences, None where one is missing."""
+    """Return the mean over tasks of the differences of each seed that all planned tasks share, if known."""
+    planned = [set(by_seed) for by_seed in on_tasks if by_seed]
     averages: dict[int, float | None] = {}
-    for seed in sorted(set().union(*on_tasks)):
+    for seed in sorted(set.intersection(*planned)) if planned else ():
         values = [by_seed.get(seed) for by_seed in on_tasks]
         known = [value for value in values if value is not None]
         averages[seed] = stats.mean(known) if len(known) == len(values) else None
@@ -193,8 +196,8 @@ def _conclude(
         return Finding.UNDETERMINED, "the data are generated: they say nothing of GLUE"
     against = [test for test in tests if test.p_against is not None and test.p_against <= level]
     if against:
-        shown = ", ".join(f"{_name(test)} ({show_percent(test.mean or 0, sign=True)})" for test in against)
-        return Finding.CONTRADICTED, f"below, on {max(test.entered for test in against)} seeds: {shown}"
+        shown = [f"{_name(t)} ({show_percent(t.mean or 0, sign=True)}, {t.entered} seeds)" for t in against]
+        return Finding.CONTRADICTED, f"below: {', '.join(shown)}"
     open_tests = [test for test in tests if test.p_for is None]
     if open_tests:
         return Finding.UNDETERMINED, f"{_explain_open(open_tests)}; {_explain_need(claim, tests, level)}"
@@ -228,12 +231,23 @@ def _explain_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> s
     reason = (
         f"{seeds} seeds, where at least {least} are needed to support it and {corrected} to contradict it"
     )
-    distances = [(test, claim.margin or abs(test.mean or 0)) for test in tests if test.spread]
-    power = 1 - 0.2 / len(tests)  # all of them together speak for it in four cases of five at least
+    return "; as seeds spread here, ".join([reason, *_estimate_need(claim, tests, level)])
+
+
+def _estimate_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> list[str]:
+    """Say about how many seeds would contradict a claim that does not look true, or decide another.
+
+    Support needs all tests, together with a power of four in five; contradiction needs one, corrected.
+    """
+    known = [(test.mean or 0, test.spread) for test in tests if test.spread]
+    against = [(-claim.margin - mean, spread) for mean, spread in known if mean < -claim.margin]
+    if against:
+        seeds = min(stats.estimate_needed_pairs(spread, away, level / len(tests)) for away, spread in against)
+        return [f"about {seeds} would contradict it, were the difference the one seen"]
+    power = 1 - 0.2 / len(tests)
+    distances = [(claim.margin or mean, spread) for mean, spread in known]
     needs = [
-        stats.estimate_needed_pairs(t.spread or 0, away, level, power) for t, away in distances if away > 0
+        stats.estimate_needed_pairs(spread, away, level, power) for away, spread in distances if away > 0
     ]
-    if not needs:
-        return reason
-    which = "were the methods equal" if claim.margin else "were the difference the one seen"
-    return f"{reason}; as seeds spread here, about {max(needs)} would decide, {which}"
+    seen = "were the methods equal" if claim.margin else "were the difference the one seen"
+    return [f"about {max(needs)} would decide, {seen}"] if needs else []

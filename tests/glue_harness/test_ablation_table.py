@@ -83,9 +83,9 @@ def test_one_task_and_several_models():
     assert "sample standard deviation" not in to_markdown(build(rows))
 
 
-def test_no_difference_has_no_minus_sign():
+def test_no_difference_has_no_sign():
     rows = [*make_runs("rte", "edora", [0.5]), *make_runs("rte", "edora_random", [0.5 + 1e-9])]
-    assert cell_texts(rows)[2][-1] == "+0.0"
+    assert cell_texts(rows)[2][-1] == "0.0"
 
 
 def test_a_missing_method_at_one_rank_is_no_pair(rows):

@@ -145,6 +145,17 @@ def test_settings_of_edora_stand_against_its_first_and_other_methods_against_the
     ]
 
 
+def test_a_rate_that_several_rows_have_compares_no_methods_but_a_methods_own_rows():
+    slow, fast = ("epochs=6 trainer.learning_rate=0.001", "epochs=6 trainer.learning_rate=0.01")
+    rows = [
+        run
+        for method in ("edora", "lora")
+        for settings in (slow, fast)
+        for run in make_runs("rte", method, [0.8], settings=settings)
+    ]
+    assert [(first[1], *second) for first, second, _ in list_compared(rows)] == [(slow, "edora_r16", fast)]
+
+
 def test_rows_are_paired_on_the_seeds_and_tasks_of_both():
     rows = [
         *make_runs("rte", "edora", [0.8, 0.7, 0.9]),

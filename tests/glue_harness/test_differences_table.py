@@ -71,7 +71,7 @@ def test_one_task_has_no_average_and_several_models_have_a_column():
         for run in make_runs("rte", method, [0.5], model=model)
     ]
     assert cell_texts(rows) == [
-        [model, "EDoRA (r=16)", "LoRA (r=16)", "+0.0 [0/1]"] for model in ("tiny", "large")
+        [model, "EDoRA (r=16)", "LoRA (r=16)", "0.0 [0/1]"] for model in ("tiny", "large")
     ]
     assert "deviation" not in to_markdown(build(rows))
 

@@ -38,7 +38,7 @@ def test_every_tie_of_a_thousand_goes_up_whatever_binary_makes_of_it():
 def test_digits_and_sign():
     assert show_percent(0.123456, digits=2) == "12.35"
     assert show_percent(0.00125, digits=2, sign=True) == "+0.13"
-    assert show_percent(-0.00001, sign=True) == "+0.0"
+    assert show_percent(-0.00001, sign=True) == "0.0"
     assert show_points(-0.65, sign=True) == "-0.7"
 
 

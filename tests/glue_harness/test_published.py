@@ -121,7 +121,7 @@ def test_two_sources_of_one_row_stand_side_by_side(selected):
     other = LORA.model_copy(update={"source": "Another paper", "scores": {"cola": 60.0}, "spreads": {}})
     table = build_published_table(selected((cell, 0.6)), [LORA, other], "T")
     assert [row[1] for row in rows_of(table)][1::3] == ["published [a]", "published [b]"]
-    assert [row[-1] for row in rows_of(table)][2::3] == ["-3.4", "+0.0"]
+    assert [row[-1] for row in rows_of(table)][2::3] == ["-3.4", "0.0"]
 
 
 def test_the_csv_holds_raw_numbers(selected):

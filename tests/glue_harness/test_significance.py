@@ -4,14 +4,17 @@ from math import comb
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from glue_harness import significance, sweep
 from glue_harness.errors import InputError
-from glue_harness.significance import compare
+from glue_harness.records import Status
+from glue_harness.significance import Dev, compare, load_dev
 
 from .planned_runs import make_cell, make_plan, make_record, write_run
 
-LABELS = np.array([0, 1, 0, 1, 0, 1])
+LABELS = np.array([0, 1, 0, 1, 1, 1])
+MAJORITY = np.ones(6, dtype=int)
 RIGHT = {  # which of the six rows a run gets right, by method and seed
     ("edora", 1): [1, 1, 1, 1, 1, 0],
     ("edora", 2): [1, 1, 1, 1, 1, 1],
@@ -32,7 +35,7 @@ def runs(tmp_path, monkeypatch):
         cells.append(cell)
     plan = make_plan(cells, tmp_path)
     monkeypatch.setattr(sweep, "plan", lambda overrides: plan)
-    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS)
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
     return plan
 
 
@@ -62,7 +65,7 @@ def test_the_interval_is_of_the_same_rows_drawn_for_all_runs(monkeypatch):
 
 
 def test_other_data_are_refused(runs, monkeypatch):
-    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS[:5])
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS[:5], MAJORITY[:5]))
     with pytest.raises(
         InputError, match="rte: 6 stored predictions for 5 dev rows; allowed is the data that"
     ):
@@ -88,9 +91,48 @@ def test_rows_are_paired_as_in_the_table_of_differences(tmp_path, monkeypatch):
         folder = write_run(make_record(cell, scores=(1.0,)), tmp_path / "runs")
         np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[LABELS])
     monkeypatch.setattr(sweep, "plan", lambda overrides: make_plan(cells, tmp_path))
-    monkeypatch.setattr(significance, "load_labels", lambda cell: LABELS)
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
     lines = [line.split("|")[2:4] for line in compare([]).splitlines() if line.startswith("| RTE")]
     assert [[side.strip() for side in line] for line in lines] == [
         ["EDoRA (r=4)", "LoRA (r=4)"],
         ["EDoRA (r=16)", "LoRA (r=16)"],
     ]
+
+
+def test_a_run_that_has_learnt_nothing_is_the_majority_class_in_every_column(tmp_path, monkeypatch):
+    """EDoRA's first run says 0 of every row, right of two; its second diverged; four of six labels are 1."""
+    taught = {1: np.array([1, 1, 0, 1, 1, 1]), 2: LABELS}
+    records = {
+        ("edora", 1): {"scores": (2 / 6,), "degenerate": (1,)},
+        ("edora", 2): {"scores": (), "status": Status.DIVERGED},
+        **{("lora", seed): {"scores": (np.mean(guesses == LABELS),)} for seed, guesses in taught.items()},
+    }
+    cells = []
+    for (method, seed), changes in records.items():
+        cell = make_cell("rte", method, seed=seed, epochs=1)
+        folder = write_run(make_record(cell, majority_score=4 / 6, **changes), tmp_path / "runs")
+        guesses = taught[seed] if method == "lora" else np.zeros(6, dtype=int)
+        if changes["scores"]:
+            np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[guesses])
+        cells.append(cell)
+    monkeypatch.setattr(sweep, "plan", lambda overrides: make_plan(cells, tmp_path))
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
+    table = compare([])
+    (line,) = [line for line in table.splitlines() if line.startswith("| RTE")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert (cells[3], cells[4]) == ("2", "-25.00")  # 4/6 - 5/6 and 4/6 - 6/6
+    low, high = map(float, cells[5].split(" to "))
+    assert low < -25 < high
+    assert cells[6:8] == ["0", "3"]
+    assert "counts as the majority class throughout" in table
+
+
+def test_the_majority_class_is_trains(monkeypatch):
+    splits = {"train": [1, 1, 0], "validation": [0, 0, 0, 1]}
+    monkeypatch.setattr(
+        significance, "load_split", lambda data, task, name: Dataset.from_dict({"label": splits[name]})
+    )
+    dev = load_dev(make_cell("rte"))
+    assert (dev.labels.tolist(), dev.majority.tolist()) == ([0, 0, 0, 1], [1, 1, 1, 1])
+    splits = {"train": [5.0, 1.0], "validation": [2.5, 0.0]}
+    assert load_dev(make_cell("stsb")).majority.tolist() == [0.0, 0.0]

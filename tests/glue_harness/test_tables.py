@@ -48,7 +48,9 @@ def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows)
     shown, average = cell_texts([*rows[:6], *wnli])[0][3:], cell_texts(rows[:6])[0][-1]
     assert shown[2] == "50.0 ± 0.0"
     assert shown[-1] == average
-    note = "- The average is the mean over tasks but WNLI, shown once all planned runs have ended."
+    note = (
+        "- The average is the mean over tasks but WNLI, shown once a row has all of them and all their runs."
+    )
     assert note in to_markdown(build([*rows[:6], *wnli]))
 
 

@@ -67,7 +67,7 @@ def test_one_task_outside_of_the_margin_contradicts_once_corrected_for_all_tests
     """Seven seeds all below: 2^-7 for each of two baselines, times 4 and then 3 tests."""
     verdict = give(COMPETITIVE, make_methods(0.0, seeds=7, cola=-0.05))
     assert verdict.finding == CONTRADICTED
-    assert verdict.reason == "below, on 7 seeds: cola against lora (-5.0), cola against dora (-5.0)"
+    assert verdict.reason == "below: cola against lora (-5.0, 7 seeds), cola against dora (-5.0, 7 seeds)"
     assert [test.p_against for test in verdict.tests if test.task == "cola"] == [4 / 128, 4 / 128]
     assert give(COMPETITIVE, make_methods(0.0, seeds=6, cola=-0.05)).finding == UNDETERMINED
 
@@ -88,6 +88,32 @@ def test_it_says_how_many_seeds_would_decide_as_they_spread():
         rows += make_runs(task, "edora", [0.72, 0.68, 0.72, 0.68, 0.72, 0.68])
         rows += [*make_runs(task, "lora", [0.7] * 6), *make_runs(task, "dora", [0.7] * 6)]
     assert give(COMPETITIVE, rows).reason.endswith("about 52 would decide, were the methods equal")
+
+
+def test_it_says_how_many_seeds_would_contradict_what_does_not_look_true():
+    """CoLA's -6 points spread by 8: 5 beyond the margin, ((2.241 + 0.842) 8 / 5)^2 = 24.3, at 0.05 / 4."""
+    rows = [*make_methods(0.0, tasks=["rte"]), *make_runs("cola", "edora", [0.56, 0.64, 0.72, 0.56, 0.72])]
+    rows += [*make_runs("cola", "lora", [0.7] * 5), *make_runs("cola", "dora", [0.7] * 5)]
+    verdict = give(COMPETITIVE, rows)
+    assert (verdict.finding, verdict.tests[1].mean) == (UNDETERMINED, pytest.approx(-0.06))
+    assert verdict.tests[1].spread == pytest.approx(0.08)
+    assert verdict.reason.endswith("about 25 would contradict it, were the difference the one seen")
+
+
+def test_an_average_is_of_the_seeds_that_all_tasks_have():
+    """Seeds 1 to 5 on RTE and 1 to 6 on CoLA: five decide, and nobody waits for a sixth."""
+    rows = [*make_methods(0.03, tasks=["rte"]), *make_methods(0.03, seeds=6, tasks=["cola"])]
+    verdict = give(BETTER, rows)
+    assert (verdict.finding, verdict.tests[0].entered, verdict.tests[0].planned) == (SUPPORTED, 5, 5)
+    reason = give(BETTER, [row for row in rows if row["task"] == "cola" or row["seed"] < 4]).reason
+    assert reason.startswith("3 seeds, where at least 5")
+
+
+def test_a_claim_is_not_judged_at_a_rate_that_the_experiment_gives_to_both():
+    rows = [row | {"settings": "trainer.learning_rate=0.001"} for row in make_methods(0.05)]
+    verdict = give(BETTER, rows)
+    assert (verdict.finding, verdict.tests) == (UNDETERMINED, ())
+    assert verdict.reason.endswith("with the same settings and seeds, each at a rate of its own")
 
 
 def test_what_is_missing_or_not_planned_speaks_for_nothing():
