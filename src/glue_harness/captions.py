@@ -11,7 +11,7 @@ from glue_harness import evidence
 from glue_harness.config import Protocol
 from glue_harness.evidence import Row
 from glue_harness.metric_facts import METRICS
-from glue_harness.selection import SERIES_KEY, Selection, split_rows
+from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 
 METHODS = {
     "full": "Full fine-tuning",
@@ -222,7 +222,18 @@ def describe_provenance(scored: pd.DataFrame) -> str:
         ("numerics", [row["numerics"] for row in known]),
     ]
     provenance = [f"{name} {', '.join(dict.fromkeys(map(str, found)))}" for name, found in sources if found]
-    return f"Provenance: {'; '.join(provenance)}."
+    return f"Provenance: {'; '.join(provenance)}.{_describe_mixtures(known)}"
+
+
+def _describe_mixtures(known: list[Row]) -> str:
+    """Say which cells' runs were computed in different ways: seeds are not all that they differ by."""
+    mixed: dict[str, list[str]] = {}
+    for runs in split_rows(known, [*ROW_KEY, "task"]):
+        for name in ("precision", "device", "numerics"):
+            if len({run[name] for run in runs}) > 1:
+                mixed.setdefault(name, []).append(f"{name_row(runs[0])} on {name_task(runs[0]['task'])}")
+    shown = "; ".join(f"{name} ({', '.join(rows)})" for name, rows in mixed.items())
+    return f" Within a cell runs differ in {shown}." if shown else ""
 
 
 def _describe_starts(scored: pd.DataFrame) -> list[str]:

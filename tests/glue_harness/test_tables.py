@@ -54,6 +54,16 @@ def test_a_task_that_is_not_averaged_is_shown_and_stays_out_of_the_average(rows)
     assert note in to_markdown(build([*rows[:6], *wnli]))
 
 
+def test_cells_whose_runs_were_computed_in_different_ways_are_named(rows):
+    assert "Within a cell" not in to_markdown(build(rows))
+    rows[0]["numerics"] = rows[7]["numerics"] = 2
+    rows[8]["precision"] = "bf16"
+    note = "Within a cell runs differ in numerics (Full fine-tuning on CoLA, LoRA (r=16) on CoLA)"
+    assert f"; numerics 2, 1. {note}; precision (LoRA (r=16) on CoLA).\n" in to_markdown(build(rows))
+    rows[6] |= {"status": "missing", "numerics": 3}
+    assert note in to_markdown(build(rows))
+
+
 def test_a_row_that_starts_from_another_task_has_a_footnote(rows):
     assert "Started from" not in to_markdown(build(rows))
     for row in rows:
