@@ -15,14 +15,14 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE
 	$(if $(TRAINER),trainer=$(TRAINER)) $(if $(PROTOCOL),protocol=$(PROTOCOL)) \
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
-	$(if $(TRACKING),tracking=$(TRACKING))
+	$(if $(TRACKING),tracking=$(TRACKING)) $(ARGS)
 
 # `make tune` has an experiment of its own unless the caller names one.
 SEARCHED = $(if $(filter command environment,$(firstword $(origin EXPERIMENT))),experiment=$(EXPERIMENT))
 
 FILL_DOCUMENTS = $(PYTHON) -m glue_harness.documents
 
-LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU))
+LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU)) $(LAUNCH_ARGS)
 
 .PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
 	wandb-sync bench bench-runs stress test test-all lint clean
@@ -33,7 +33,8 @@ help:  ## list the targets
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
-	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date"
+	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date;"
+	@echo "ARGS and LAUNCH_ARGS: overrides of the runs, and of their launcher (hydra.launcher.partition=gpu)"
 
 setup: $(VENV)/.installed  ## make the environment in .venv (VENV=... elsewhere), exact pins
 

@@ -20,7 +20,7 @@ from glue_harness.records import Status
 Likeness = tuple[object, ...]
 """What runs have in common: their settings; how they train, model, task and label; …; or only their model."""
 
-STYLE = ("padding", "precision", "accelerated")
+STYLE = ("padding", "precision", "accelerated", "batch_size")
 """What of a trainer makes the same rows take another time, by far."""
 
 

@@ -29,6 +29,9 @@ ANSWER_SECONDS = 3.0
 
 POLL_SECONDS = 2.0
 
+SLURM_GPUS = ("gpus_per_node", "gpus_per_task", "gres")
+"""By which of submitit's settings a SLURM job asks for GPUs."""
+
 Launch = Callable[[Sequence[Cell]], list[Ending]]
 """Hands cells to a launcher and waits for them: an ending each."""
 
@@ -42,6 +45,17 @@ def check_gpu_share(launcher: Mapping[str, Any], runs_per_gpu: int) -> None:
     alone = launcher["_target_"].endswith("SlurmLauncher")
     allowed = "1 with launcher=slurm, which gives every job whole GPUs"
     require(not alone or runs_per_gpu == 1, "launcher.runs_per_gpu", runs_per_gpu, allowed)
+
+
+def note_without_gpus(launcher: Mapping[str, Any]) -> str | None:
+    """Say so if jobs that may run elsewhere ask for no GPU, which is what a machine without one asks for."""
+    if not runs_elsewhere(launcher):
+        return None
+    if launcher["_target_"].endswith("SlurmLauncher"):
+        asked, setting = [launcher.get(name) for name in SLURM_GPUS], SLURM_GPUS[0]
+    else:
+        asked, setting = [launcher["ray"]["remote"].get("num_gpus")], "ray.remote.num_gpus"
+    return None if any(asked) else f"jobs ask for no GPU; hydra.launcher.{setting}=1 asks for one each"
 
 
 def jobs_per_launch(launcher: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from glue_harness import hardware
-from glue_harness.backbone import check_weights, load_backbone, load_tokenizer
+from glue_harness.backbone import check_weights, load_backbone, load_tokenizer, weights_sha256
 from glue_harness.config import Config
 from glue_harness.data import TokenisedSplit, tokenise
 from glue_harness.data_identity import fingerprint, run_splits
@@ -69,6 +69,8 @@ def prepare(config: Config, identity: Identity) -> Prepared:
 def check_inputs(configs: Sequence[Config]) -> None:
     """Check once, before a sweep starts, all that its runs read: data, weights, constructor calls.
 
+    What the hub has and this machine's cache has not is fetched: the runs' machines may not reach the hub.
+
     Raises:
         InputError: what one of the runs would find out.
     """
@@ -77,6 +79,9 @@ def check_inputs(configs: Sequence[Config]) -> None:
             load_split(config.data, config.task, split)
     for config in {c.model.name: c for c in configs}.values():
         check_weights(config.model)
+        if config.model.weights.source == "hub" and weights_sha256(config.model) is None:
+            load_tokenizer(config.model)
+            load_backbone(config.model, config.task, config.seed)
     for config in {c.method.label: c for c in configs}.values():
         build_adapter(config.method)
 

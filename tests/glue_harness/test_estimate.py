@@ -68,15 +68,14 @@ def test_time_follows_the_number_of_examples(tmp_path):
     assert estimate_left(tmp_path, [left], [(make_cell(), timed(20.0))]).seconds == pytest.approx(100.0)
 
 
-def test_a_run_that_trains_otherwise_is_asked_only_where_there_is_no_other(tmp_path):
-    """The same method, task and rates, but padded to the longest: several times slower."""
-    left, padded, other_task = make_cell(), make_cell(seed=2), make_cell(task="cola", seed=3)
-    padded = replace(
-        padded, config=replace(padded.config, trainer=replace(padded.config.trainer, padding="max_length"))
-    )
-    padded = replace(padded, cell_hash=hash_plan(padded.config))
-    assert estimate_left(tmp_path / "a", [left], [(padded, timed(50.0))]).seconds == pytest.approx(50.0)
-    measured = [(padded, timed(50.0)), (other_task, timed(20.0))]
+@pytest.mark.parametrize("changes", [{"padding": "max_length"}, {"batch_size": 4}])
+def test_a_run_that_trains_otherwise_is_asked_only_where_there_is_no_other(tmp_path, changes):
+    """The same method, task and rates, but padded to the longest, or a few rows at a time: several times slower."""
+    left, slower, other_task = make_cell(), make_cell(seed=2), make_cell(task="cola", seed=3)
+    slower = replace(slower, config=replace(slower.config, trainer=replace(slower.config.trainer, **changes)))
+    slower = replace(slower, cell_hash=hash_plan(slower.config))
+    assert estimate_left(tmp_path / "a", [left], [(slower, timed(50.0))]).seconds == pytest.approx(50.0)
+    measured = [(slower, timed(50.0)), (other_task, timed(20.0))]
     assert estimate_left(tmp_path / "b", [left], measured).seconds == pytest.approx(20.0)
 
 

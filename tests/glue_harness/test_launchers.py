@@ -17,6 +17,7 @@ from glue_harness.launchers import (
     describe_runs,
     jobs_per_launch,
     launch_side_by_side,
+    note_without_gpus,
     run_to_the_end,
     runs_elsewhere,
     split_evenly,
@@ -314,3 +315,15 @@ def test_a_slurm_job_shares_its_gpus_with_nobody():
     message = r"launcher\.runs_per_gpu=2: allowed is 1 with launcher=slurm"
     with pytest.raises(InputError, match=message):
         check_gpu_share(SLURM, 2)
+
+
+def test_jobs_elsewhere_that_ask_for_no_gpu_are_noted():
+    at_head = {**ray_at("head:6379")}
+    at_head["ray"]["remote"] = {"num_gpus": None}
+    assert note_without_gpus(SLURM | {"gpus_per_node": None}) == (
+        "jobs ask for no GPU; hydra.launcher.gpus_per_node=1 asks for one each"
+    )
+    assert "hydra.launcher.ray.remote.num_gpus=1 asks" in note_without_gpus(at_head)
+    at_head["ray"]["remote"]["num_gpus"] = 0.5
+    for asks in (SLURM | {"gpus_per_node": 1}, SLURM | {"gres": "gpu:a100:1"}, at_head, ray_at("local")):
+        assert note_without_gpus(asks) is None

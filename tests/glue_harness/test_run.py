@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from glue_harness import run
+from glue_harness import preparation, run
 from glue_harness.aggregate import aggregate
 from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.errors import InputError
@@ -117,6 +117,22 @@ def test_a_failure_is_recorded_and_tried_again(tmp_path, monkeypatch):
 def test_a_sweeps_inputs_are_checked_before_it_starts(overrides, message):
     with pytest.raises(InputError, match=message):
         check_inputs([one_cell(*overrides).config])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_sweep_fetches_what_the_hub_has_before_it_starts(monkeypatch, cached):
+    fetched = []
+    monkeypatch.setattr(preparation, "check_weights", lambda model: None)
+    monkeypatch.setattr(preparation, "weights_sha256", lambda model: "0" if cached else None)
+    monkeypatch.setattr(
+        preparation, "load_tokenizer", lambda model: fetched.append(f"tokenizer of {model.name}")
+    )
+    monkeypatch.setattr(
+        preparation, "load_backbone", lambda model, task, seed: fetched.append(f"weights of {model.name}")
+    )
+    configs = [one_cell("model=roberta_base", "data=miniature", f"seed={seed}").config for seed in (1, 2)]
+    check_inputs(configs)
+    assert fetched == ([] if cached else ["tokenizer of roberta_base", "weights of roberta_base"])
 
 
 ADAPTERS = ["dora_factored", "lora_xs", "lora_qv", "edora_random", "magnitude_only", "vera", "ia3"]

@@ -62,7 +62,12 @@ class GridSweeper(Sweeper):
         from glue_harness import console
         from glue_harness.endings import End, Ending
         from glue_harness.inventory import LEFT, State
-        from glue_harness.launchers import run_to_the_end, runs_elsewhere, split_evenly
+        from glue_harness.launchers import (
+            note_without_gpus,
+            run_to_the_end,
+            runs_elsewhere,
+            split_evenly,
+        )
         from glue_harness.processes import refuse_sweep
         from glue_harness.supervise import SWEEPER_PID
         from glue_harness.sweep import order_stages, plan
@@ -79,6 +84,8 @@ class GridSweeper(Sweeper):
         console.announce(planned, todo, inventory)
         if not todo:
             return
+        if (note := note_without_gpus(self.whole_config.hydra.launcher)) is not None:
+            print(note, file=sys.stderr)
         os.environ[SWEEPER_PID] = str(os.getpid())
         with console.watch(todo):
             batches = [batch for stage in stages for batch in split_evenly(stage, self.queue_limit)]
