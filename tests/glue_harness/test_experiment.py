@@ -2,7 +2,10 @@
 
 import itertools
 import math
+from dataclasses import asdict
 
+import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from glue_harness.errors import CONF
@@ -67,7 +70,36 @@ def test_full_nine_holds_every_task():
     assert len(cells) == 4 * 9 * 5
 
 
-def test_init_ablation_is_the_same_runs_but_for_the_bases():
+@pytest.mark.parametrize("model", ["roberta_base", "roberta_large", "deberta_v3_base"])
+def test_an_ablation_s_runs_differ_by_their_bases_alone(model):
+    runs = {}
+    for cell in plan(["experiment=init_ablation", f"model={model}"]).cells:
+        rest = asdict(cell.config)
+        for name in ("name", "label"):
+            del rest["method"][name]
+        bases = rest["method"]["adapter"].pop("bases")
+        runs.setdefault(bases, {})[cell.identity.task, cell.identity.seed] = rest
+    assert set(runs) == {"svd", "random"}
+    assert runs["svd"] == runs["random"]
+
+
+def test_glue_all_tuned_is_the_grid_of_glue_all_at_the_rates_of_a_search():
+    cells = plan(["experiment=glue_all_tuned", "model=minilm"]).cells
+    assert len(cells) == len(plan(["experiment=glue_all"]).cells) == 330
+    for cell in cells:
+        config = cell.config
+        found = [CONF / f"tuned/minilm_{config.method.name}_{config.task.name}.yaml"]
+        found.append(CONF / f"tuned/any/minilm_{config.method.name}.yaml")
+        tuned = next((yaml.safe_load(path.read_text()) for path in found if path.is_file()), None)
+        if tuned is not None:
+            rates = config.trainer.learning_rate, config.trainer.head_learning_rate
+            assert rates == (tuned["learning_rate"], tuned["head_learning_rate"])
+    assert {cell.config.trainer.learning_rate for cell in cells if cell.config.method.name == "edora"} == {
+        0.01
+    }
+
+
+def test_init_ablation_is_the_same_runs_as_glue_all_and_those_with_random_bases():
     planned = plan(["experiment=init_ablation"])
     bases = [cell.config.method.adapter["bases"] for cell in planned.cells]
     assert [bases.count(choice) for choice in ("svd", "random")] == [30, 30]
