@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections import Counter
@@ -28,13 +29,14 @@ STYLE = ("padding", "precision", "accelerated", "batch_size")
 class Estimate:
     """Seconds, one run after the other, and bytes on disk of `runs` runs.
 
-    `examples` are what all of them train on, None where the size of some run's data is not known. `unlike` of
-    them resemble nothing that has been measured: they are left out of time and disk. `measured` counts the
-    runs that there are to go by, by the hardware they ran on.
+    `examples` are what all of them train on, in `steps` of the optimiser; both are None where the size of
+    some run's data is not known. `unlike` of them resemble nothing that has been measured: they are left out
+    of time and disk. `measured` counts the runs that there are to go by, by the hardware they ran on.
     """
 
     runs: int
     examples: int | None
+    steps: int | None
     unlike: int
     seconds: float
     size: int
@@ -61,8 +63,14 @@ def estimate(cells: Sequence[Cell], inventory: Inventory) -> Estimate:
             continue
         pace, size_of_one = typical(known[0])
         seconds, size = seconds + examples / pace, size + size_of_one
-    total = None if None in counted else sum(count or 0 for count in counted)
-    return Estimate(len(cells), total, unlike, seconds, size, hardware)
+    steps = [count_steps(cell.config) for cell in cells]
+    return Estimate(len(cells), _sum(counted), _sum(steps), unlike, seconds, size, hardware)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of counts that are all known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _group_complete(inventory: Inventory) -> tuple[dict[Likeness, list[Found]], Counter[str]]:
@@ -111,16 +119,29 @@ def _describe_typical(group: Sequence[Found]) -> tuple[float, int]:
 
 def count_examples(config: Config) -> int | None:
     """Return how many training examples a run sees, or None where the size of its data is not known."""
-    trainer = config.trainer
+    trainer, rows = config.trainer, _count_rows(config)
     if trainer.max_steps is not None:
         return trainer.max_steps * trainer.batch_size
+    return None if rows is None else trainer.epochs * rows
+
+
+def count_steps(config: Config) -> int | None:
+    """Return how many optimiser steps a run takes, or None where the size of its data is not known."""
+    trainer, rows = config.trainer, _count_rows(config)
+    if trainer.max_steps is not None or rows is None:
+        return trainer.max_steps
+    return trainer.epochs * math.ceil(rows / trainer.batch_size)
+
+
+def _count_rows(config: Config) -> int | None:
+    """Return the rows of an epoch."""
     if config.data.name == "miniature":
         rows = _count_miniature(config.task.name)
     elif "train" in config.task.splits:
         rows = config.task.splits["train"].rows
     else:
         return None
-    return trainer.epochs * (rows - round((config.data.holdout or 0) * rows))
+    return rows - round((config.data.holdout or 0) * rows)
 
 
 @cache

@@ -108,8 +108,9 @@ def describe_needs(estimate: Estimate, at_once: int, free: int) -> list[str]:
     """Say what the runs that are left take in time and on disk, and what that rests on."""
     if not estimate.runs:
         return ["nothing is left to run"]
-    examples = "" if estimate.examples is None else f", {estimate.examples:,} rows to train on"
-    lines = [f"{estimate.runs:,} runs left{examples}: {describe_time(estimate, at_once)}"]
+    known = estimate.examples is not None
+    work = f", {estimate.examples:,} rows to train on in {estimate.steps:,} steps" if known else ""
+    lines = [f"{estimate.runs:,} runs left{work}: {describe_time(estimate, at_once)}"]
     if estimate.unlike < estimate.runs:
         lines[0] += f" ({format_duration(estimate.seconds)} one after the other)"
         lines.append(f"disk: about {format_size(estimate.size)} more, {format_size(free)} free")

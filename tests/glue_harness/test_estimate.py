@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from glue_harness.estimate import count_examples, estimate, measure_size
+from glue_harness.estimate import count_examples, count_steps, estimate, measure_size
 from glue_harness.files import free_space
 from glue_harness.identity import hash_plan
 from glue_harness.inventory import take_inventory
@@ -94,12 +94,14 @@ def test_what_resembles_nothing_is_left_out_and_counted(tmp_path):
     found = estimate_left(tmp_path, [make_cell(seed=2), make_cell(model="other")], measured)
     assert (found.runs, found.unlike, found.seconds) == (2, 1, pytest.approx(20.0))
     assert found.examples == 2 * ROWS * EPOCHS
+    assert found.steps == 2 * count_steps(measured[0][0].config)
 
 
 def test_a_run_whose_data_is_of_unknown_size_leaves_the_examples_unknown(tmp_path):
     known = make_cell()
     unknown = replace(known, config=replace(known.config, task=replace(known.config.task, splits={})))
     assert estimate_left(tmp_path, [known, unknown], []).examples is None
+    assert estimate_left(tmp_path, [known, unknown], []).steps is None
 
 
 def test_failed_runs_and_runs_without_a_pace_say_nothing(tmp_path):
@@ -124,10 +126,11 @@ def test_disk_is_that_of_a_like_run(tmp_path):
 
 def test_examples_are_those_of_the_data_that_is_read(build_config):
     config = make_cell().config
-    assert count_examples(config) == ROWS * EPOCHS
+    assert (count_examples(config), count_steps(config)) == (ROWS * EPOCHS, 8)  # 100 rows in batches of 32
     steps = replace(config, trainer=replace(config.trainer, max_steps=3))
-    assert count_examples(steps) == 3 * config.trainer.batch_size
-    assert count_examples(replace(config, task=replace(config.task, splits={}))) is None
+    assert (count_examples(steps), count_steps(steps)) == (3 * config.trainer.batch_size, 3)
+    unknown = replace(config, task=replace(config.task, splits={}))
+    assert (count_examples(unknown), count_steps(unknown)) == (None, None)
     miniature = build_config("task=rte", "trainer=fast", "trainer.epochs=3")
     assert 0 < count_examples(miniature) < 3 * miniature.task.splits["train"].rows
 

@@ -70,7 +70,7 @@ def test_plan_shows_the_grid_and_what_the_rest_takes(planned, monkeypatch):
         "4 settings, 8 runs",
     ]
     assert any(
-        line.startswith("4 runs left, 800 rows to train on: about ") and "at 2 at once" in line
+        line.startswith("4 runs left, 800 rows to train on in 32 steps: about ") and "at 2 at once" in line
         for line in lines
     )
     assert any(line.startswith("disk: about ") and line.endswith(" free") for line in lines)
@@ -81,7 +81,7 @@ def test_a_plan_without_a_measured_run_says_so(tmp_path):
     lines = plan_entry.describe_plan(make_plan(CELLS, tmp_path))
     assert (
         lines[-1]
-        == "8 runs left, 1,600 rows to train on: no similar run has finished, so that there is no estimate of time"
+        == "8 runs left, 1,600 rows to train on in 64 steps: no similar run has finished, so that there is no estimate of time"
     )
 
 
@@ -103,13 +103,13 @@ def test_watching_ends_with_the_last_run(tmp_path, capsys, monkeypatch):
 
 
 def test_what_is_unlike_all_measured_is_named():
-    lines = describe_needs(Estimate(10, None, 3, 7200.0, 5_000_000, Counter({"A100": 4})), 4, 10**9)
+    lines = describe_needs(Estimate(10, None, None, 3, 7200.0, 5_000_000, Counter({"A100": 4})), 4, 10**9)
     assert lines == [
         "10 runs left: about 30 min at 4 at once, 3 runs that resemble none left out (2.0 h one after the other)",
         "disk: about 5.0 MB more, 1.0 GB free",
         "measured on runs of the same models: 4 on A100",
     ]
-    assert describe_needs(Estimate(0, 0, 0, 0.0, 0, Counter()), 4, 10**9) == ["nothing is left to run"]
+    assert describe_needs(Estimate(0, 0, 0, 0, 0.0, 0, Counter()), 4, 10**9) == ["nothing is left to run"]
 
 
 @pytest.mark.parametrize(
