@@ -166,14 +166,16 @@ class Experiment:
 
     `searched` names the axes, such as trainer.learning_rate, of whose values a protocol chooses one for each
     cell of the table; the values of all others are compared, in rows of their own. `notes` stand under its
-    tables: what a reader has to know of the experiment as a whole. `final` names the experiment in which
-    `tune` runs the best of this search again.
+    tables: what a reader has to know of the experiment as a whole. `tuned`: every run's rates are of a search
+    (conf/tuned), and one without is refused. `final` names the experiment in which `tune` runs the best of
+    this search again.
     """
 
     name: str | None = None
     title: str | None = None
     searched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tuned: bool = False
     final: str | None = None
     grid: list[dict[str, Any]] = field(default_factory=list)
 

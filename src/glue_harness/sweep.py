@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,29 @@ def plan(overrides: list[str]) -> Plan:
         raise InputError(
             f"only={_filters(base)}: no run of the grid has all of these; allowed is a part of it"
         )
+    if base.experiment.tuned:
+        _require_tuned(base.experiment.name, cells.values())
     return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
+
+
+def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
+    """Check that every cell's rates come from a search.
+
+    Raises:
+        InputError: there is none of a cell's model and method.
+    """
+    searched = {path.stem for path in (CONF / "tuned").rglob("*.yaml")}
+    missing: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        of_method = f"{cell.identity.model}_{cell.identity.method}"
+        if not {of_method, f"{of_method}_{cell.identity.task}"} & searched:
+            missing.setdefault(cell.identity.model, {})[cell.identity.method] = None
+    for model, methods in missing.items():
+        listed = ",".join(methods)
+        allowed = f"allowed is what `make tune MODEL={model} METHODS={listed}` has searched"
+        raise InputError(
+            f"experiment={name}: model={model}, method={listed}: no rates in conf/tuned; {allowed}"
+        )
 
 
 def _compose_bases(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from glue_harness.errors import CONF
+from glue_harness.errors import CONF, InputError
 from glue_harness.sweep import plan
 
 from .published_presets import SIX, normal, reference
@@ -84,19 +84,30 @@ def test_an_ablation_s_runs_differ_by_their_bases_alone(model):
 
 
 def test_glue_all_tuned_is_the_grid_of_glue_all_at_the_rates_of_a_search():
-    cells = plan(["experiment=glue_all_tuned", "model=minilm"]).cells
-    assert len(cells) == len(plan(["experiment=glue_all"]).cells) == 330
+    methods = "only.method=[full,lora,dora,edora,lora_xs,head_only]"
+    cells = plan(["experiment=glue_all_tuned", "model=minilm", methods]).cells
+    assert len(cells) == len(plan(["experiment=glue_all", methods]).cells) == 300
     for cell in cells:
         config = cell.config
-        found = [CONF / f"tuned/minilm_{config.method.name}_{config.task.name}.yaml"]
-        found.append(CONF / f"tuned/any/minilm_{config.method.name}.yaml")
-        tuned = next((yaml.safe_load(path.read_text()) for path in found if path.is_file()), None)
-        if tuned is not None:
-            rates = config.trainer.learning_rate, config.trainer.head_learning_rate
-            assert rates == (tuned["learning_rate"], tuned["head_learning_rate"])
-    assert {cell.config.trainer.learning_rate for cell in cells if cell.config.method.name == "edora"} == {
-        0.01
-    }
+        own, other = (
+            CONF / f"tuned/{name}.yaml"
+            for name in (
+                f"minilm_{config.method.name}_{config.task.name}",
+                f"any/minilm_{config.method.name}",
+            )
+        )
+        tuned = yaml.safe_load((own if own.is_file() else other).read_text())
+        rates = config.trainer.learning_rate, config.trainer.head_learning_rate
+        assert rates == (tuned["learning_rate"], tuned["head_learning_rate"])
+
+
+def test_an_experiment_at_searched_rates_refuses_methods_without_a_search():
+    message = (
+        r"experiment=glue_all_tuned: model=minilm, method=lora_qv: no rates in conf/tuned; "
+        r"allowed is what `make tune MODEL=minilm METHODS=lora_qv` has searched"
+    )
+    with pytest.raises(InputError, match=message):
+        plan(["experiment=glue_all_tuned", "model=minilm", "only.method=[lora_qv,edora]"])
 
 
 def test_init_ablation_is_the_same_runs_as_glue_all_and_those_with_random_bases():
