@@ -37,7 +37,8 @@ def full(model, task):
 
 def lora(model, task, rank):
     if model != "deberta_v3_base":
-        values = of_preset("lora_paper", f"{model}_lora_qv_{task}", "rank")
+        preset = "lora_paper_dagger" if model == "roberta_large" else "lora_paper"  # from no MNLI run, as here
+        values = of_preset(preset, f"{model}_lora_qv_{task}", "rank")
         alpha = int(values["method.adapter.lora_alpha"]) * rank // 8
         return values | {"method.adapter.lora_alpha": alpha}
     script = reference()["hyperparameters"]["adalora_deberta_v3_base"]["scripts"][task]
