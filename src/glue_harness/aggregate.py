@@ -16,7 +16,7 @@ from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims import read_claims
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect
-from glue_harness.comparison import AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
+from glue_harness.comparison import ABLATION, AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
 from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
 from glue_harness.differences_table import build_differences_table
@@ -44,10 +44,6 @@ class NamedTable(NamedTuple):
     table: Table
     csv: str
     shown: bool = True
-
-
-ABLATION = ("edora", "edora_random")
-"""The methods that differ by their frozen bases alone, and are compared where an experiment has both."""
 
 
 def aggregate(overrides: list[str]) -> str:

@@ -163,7 +163,12 @@ def _from_hub(model: Model, load: Callable[..., Any]) -> Any:
         return load(**pinned, local_files_only=True)
     except OSError:
         check_hub_reachable(f"model={model.name}", OTHER_MODELS)
-    return load(**pinned)
+    try:
+        return load(**pinned)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        allowed = f"use {OTHER_MODELS}"
+        raise InputError(f"model={model.name}: the hub did not give it ({reason}); {allowed}") from error
 
 
 def _package_folder(model: Model) -> Path:

@@ -31,7 +31,8 @@ STEPS_TO_AGREE = 16
 class Stopwatch(TrainerCallback, ExportableState):
     """Seconds in training and in evaluation, and what earlier attempts took, kept across resumes.
 
-    `earlier_seconds`: from an attempt's beginning to the checkpoint that the next one went on from.
+    `earlier_seconds`: in each earlier attempt, from the trainer's making to the checkpoint that the next went
+    on from. Preparation counts once, with the last attempt.
     """
 
     def __init__(

@@ -227,11 +227,14 @@ def describe_provenance(scored: pd.DataFrame) -> str:
 
 def _describe_mixtures(known: list[Row]) -> str:
     """Say which cells' runs were computed in different ways: seeds are not all that they differ by."""
+    scored = [run for run in known if run["score"] is not None]
+    several = len({run["model"] for run in scored}) > 1
     mixed: dict[str, list[str]] = {}
-    for runs in split_rows(known, [*ROW_KEY, "task"]):
+    for runs in split_rows(scored, [*ROW_KEY, "task"]):
         for name in ("precision", "device", "numerics"):
             if len({run[name] for run in runs}) > 1:
-                mixed.setdefault(name, []).append(f"{name_row(runs[0])} on {name_task(runs[0]['task'])}")
+                place = f"{name_row(runs[0])} on {name_task(runs[0]['task'])}"
+                mixed.setdefault(name, []).append(f"{runs[0]['model']}: {place}" if several else place)
     shown = "; ".join(f"{name} ({', '.join(rows)})" for name, rows in mixed.items())
     return f" Within a cell runs differ in {shown}." if shown else ""
 

@@ -13,6 +13,9 @@ from glue_harness.selection import ROW_KEY, STATISTICS, Selection, add_bounds, s
 FIRST = "edora"
 """The method that tables of differences, pages and significance compare with the others."""
 
+ABLATION = ("edora", "edora_random")
+"""The methods that differ by their frozen bases; an experiment with both has a table of them."""
+
 PAIR_KEY = ["model", "rank", "settings"]
 """What two compared methods have in common on every task."""
 
@@ -20,7 +23,7 @@ AGAINST_KEY = [*ROW_KEY, *(f"against_{name}" for name in ROW_KEY[1:])]
 """What makes a row of `compare_rows`: a table's row, and that of the same model which it stands against."""
 
 RATES = ("trainer.learning_rate=", "trainer.head_learning_rate=")
-"""How a setting begins that gives a row a rate. Methods want rates of their own: one for both says little."""
+"""How a setting begins that gives a row a learning rate."""
 
 Pair = tuple[Row, Row]
 """Two runs of one seed, of the first and of the second method."""
@@ -42,16 +45,21 @@ def _match_seeds(first: list[Row], second: list[Row]) -> dict[int, Pair]:
     return {seed: (sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())}
 
 
-def has_rate(settings: str | None) -> bool:
-    """Return whether the experiment gives a row its rate beside others, of which none is the method's own."""
-    return any(text.startswith(RATES) for text in (settings or "").split(" "))
+def may_compare(first: str, second: str, settings: str | None) -> bool:
+    """Say whether two methods compare at settings of both.
+
+    At a rate given to both it is the rate that is measured: methods want their own. ABLATION
+    is one method with two bases, and may.
+    """
+    has_rate = any(text.startswith(RATES) for text in (settings or "").split(" "))
+    return not has_rate or {first, second} == set(ABLATION)
 
 
 def pair_rows(selection: Selection) -> list[tuple[Row, Row, dict[str, dict[int, Pair]]]]:
     """Return each of FIRST's rows with each row it is compared with, and their pairs by task and seed.
 
     With the same model and settings that is every other method at the same rank, without a rank, or at a rank
-    that FIRST does not have (LoRA at rank 1); but none where the settings give a rate (`has_rate`). FIRST's
+    that FIRST does not have (LoRA at rank 1); but none that `may_compare` leaves out. FIRST's
     other settings stand against its first ones, at the same rank. Rows are their ROW_KEY, in grid order;
     tasks are those with a seed of both.
     """
@@ -74,7 +82,8 @@ def _is_compared(first: Row, second: Row, ranks: set[int | None], leading: dict[
     if second["method"] == FIRST:
         return first is leading[first["model"], second["rank"]] is not second
     comparable = second["rank"] in (first["rank"], None) or second["rank"] not in ranks
-    return comparable and first["settings"] == second["settings"] and not has_rate(first["settings"])
+    alike = first["settings"] == second["settings"]
+    return comparable and alike and may_compare(first["method"], second["method"], first["settings"])
 
 
 def _match_tasks(first: list[Row], second: list[Row]) -> dict[str, dict[int, Pair]]:

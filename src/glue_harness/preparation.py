@@ -79,9 +79,10 @@ def check_inputs(configs: Sequence[Config]) -> None:
             load_split(config.data, config.task, split)
     for config in {c.model.name: c for c in configs}.values():
         check_weights(config.model)
-        if config.model.weights.source == "hub" and weights_sha256(config.model) is None:
+        if config.model.weights.source == "hub":
             load_tokenizer(config.model)
-            load_backbone(config.model, config.task, config.seed)
+            if weights_sha256(config.model) is None:
+                load_backbone(config.model, config.task, config.seed)
     for config in {c.method.label: c for c in configs}.values():
         build_adapter(config.method)
 

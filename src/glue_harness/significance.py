@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,23 @@ HEAD += [("Smallest p", "Holm")]
 
 @dataclass(frozen=True)
 class Dev:
-    """Dev labels in the order of stored logits, and the prediction of train's majority class: (rows,)."""
+    """A task's dev rows as runs are scored on them: labels in the order of stored logits, (rows,)."""
 
+    cell: Cell
     labels: np.ndarray
-    majority: np.ndarray
+
+    @cached_property
+    def majority(self) -> np.ndarray:
+        """What stands for a run that has learnt nothing, (rows,): train's most frequent label, or a constant.
+
+        Raises:
+            InputError: the data source does not have train.
+        """
+        config = self.cell.config
+        if not config.task.labels:
+            return np.zeros(len(self.labels))
+        train = np.asarray(load_split(config.data, config.task, "train")["label"][:])
+        return np.full_like(self.labels, find_majority(train))
 
 
 @dataclass(frozen=True)
@@ -93,18 +107,14 @@ def compare_task(selection: Selection, collected: Evidence, task: str, cell: Cel
 
 
 def load_dev(cell: Cell) -> Dev:
-    """Return the dev labels of a cell's task, and what stands for a run that has learnt nothing.
+    """Return the dev rows of a cell's task.
 
     Raises:
         InputError: the data source does not have them.
     """
     config = cell.config
     splits = {name: load_split(config.data, config.task, name) for name in config.task.dev}
-    labels = np.asarray(join_dev(splits, config.task)[0]["label"][:])
-    if not config.task.labels:
-        return Dev(labels, np.zeros(len(labels)))
-    train = np.asarray(load_split(config.data, config.task, "train")["label"][:])
-    return Dev(labels, np.full_like(labels, find_majority(train)))
+    return Dev(cell, np.asarray(join_dev(splits, config.task)[0]["label"][:]))
 
 
 def _compare_rows(pairs: list[Pair], dev: Dev, collected: Evidence) -> Comparison | None:

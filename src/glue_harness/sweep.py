@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from glue_harness.composition import fill_in
-from glue_harness.config import Config
+from glue_harness.config import Config, name_run
 from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, compose_config, expand_block
@@ -127,23 +129,39 @@ def plan(overrides: list[str]) -> Plan:
 
 
 def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
-    """Check that every cell's rates come from a search.
+    """Check that every cell's rates are those of a search.
 
     Raises:
-        InputError: there is none of a cell's model and method.
+        InputError: there is none of a cell's model and method, or a cell has other rates.
     """
-    searched = {path.stem for path in (CONF / "tuned").rglob("*.yaml")}
+    read = functools.cache(_read_tuned)
     missing: dict[str, dict[str, None]] = {}
     for cell in cells:
-        of_method = f"{cell.identity.model}_{cell.identity.method}"
-        if not {of_method, f"{of_method}_{cell.identity.task}"} & searched:
-            missing.setdefault(cell.identity.model, {})[cell.identity.method] = None
+        model, method, trainer = cell.config.model.name, cell.config.method.name, cell.config.trainer
+        searched = read(model, method, cell.config.task.name)
+        rates = {"learning_rate": trainer.learning_rate, "head_learning_rate": trainer.head_learning_rate}
+        if searched is None:
+            missing.setdefault(model, {})[method] = None
+        elif rates != searched:
+            given, wanted = (tuple(values.values()) for values in (rates, searched))
+            raise InputError(
+                f"experiment={name}: {name_run(cell.config)}: trainer.learning_rate, head_learning_rate="
+                f"{given}: allowed is {wanted}, as conf/tuned has them"
+            )
     for model, methods in missing.items():
         listed = ",".join(methods)
         allowed = f"allowed is what `make tune MODEL={model} METHODS={listed}` has searched"
         raise InputError(
             f"experiment={name}: model={model}, method={listed}: no rates in conf/tuned; {allowed}"
         )
+
+
+def _read_tuned(model: str, method: str, task: str) -> dict[str, float] | None:
+    """Return the rates that a search found for a model, method and task, or over the tasks it searched."""
+    for file in (f"{model}_{method}_{task}.yaml", f"any/{model}_{method}.yaml"):
+        if (path := CONF / "tuned" / file).is_file():
+            return dict(OmegaConf.load(path))
+    return None
 
 
 def _compose_bases(

@@ -41,7 +41,7 @@ class DivergedError(RuntimeError):
 class Outcome:
     """What training leaves: every epoch's scores, why it diverged if it did, and what it took.
 
-    `earlier_seconds`: what earlier attempts took up to the checkpoint that the last one went on from.
+    `earlier_seconds`: see `Stopwatch`.
     """
 
     epochs: list[Epoch]

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from glue_harness import stats
 from glue_harness.claims import Claims, CountClaim, RatioClaim, ScoreClaim
-from glue_harness.comparison import PAIR_KEY, Pair, has_rate, pair_runs
+from glue_harness.comparison import PAIR_KEY, Pair, may_compare, pair_runs
 from glue_harness.counts import count_adapter
 from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
@@ -113,13 +113,13 @@ def _judge_scores(claim: ScoreClaim, selection: Selection, level: float, is_gene
     places: dict[tuple, dict[str, Differences]] = {}
     for baseline in claim.baselines:
         for key, pairs in pair_runs(selection, claim.method, baseline).items():
-            if has_rate(key[PAIR_KEY.index("settings")]):
+            if not may_compare(claim.method, baseline, key[PAIR_KEY.index("settings")]):
                 continue
             found = places.setdefault(key[:-1], {}).setdefault(baseline, {})
             found[key[-1]] = {seed: _subtract(pair) for seed, pair in pairs.items()}
     if not places:
         methods = " or ".join(claim.baselines)
-        alike = "at one rank, with the same settings and seeds, each at a rate of its own"
+        alike = "at one rank, with the same settings and seeds, each at its own learning rate"
         reason = f"the experiment has no runs of {claim.method} beside {methods} {alike}"
         return [Verdict(claim, "--", Finding.UNDETERMINED, reason)]
     return [
@@ -218,6 +218,8 @@ def _explain_open(tests: list[PairedTest]) -> str:
         absent.setdefault(tasks, []).append(baseline)
     begun = [f"{_name(t)} ({t.entered}/{t.planned} seeds)" for t in tests if t.planned and not t.absent]
     said = [f"without all its runs: {', '.join(begun)}"] if begun else []
+    apart = [test.baseline for test in tests if not test.planned and not test.absent]
+    said += [f"no seed is planned on all tasks against {', '.join(apart)}"] if apart else []
     said += [
         f"not planned against {', '.join(of)}: {', '.join(tasks)}" for tasks, of in absent.items() if tasks
     ]
@@ -227,27 +229,33 @@ def _explain_open(tests: list[PairedTest]) -> str:
 def _explain_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> str:
     """Say how many seeds there are, how many can decide at all, and how many it takes as they spread."""
     least, corrected = stats.count_needed_pairs(level), stats.count_needed_pairs(level / len(tests))
-    seeds = min((test.planned for test in tests if test.planned), default=0)
+    planned = sorted({test.planned for test in tests if test.planned}) or [0]
+    seeds = " to ".join(str(number) for number in dict.fromkeys((planned[0], planned[-1])))
     reason = (
         f"{seeds} seeds, where at least {least} are needed to support it and {corrected} to contradict it"
     )
-    return "; as seeds spread here, ".join([reason, *_estimate_need(claim, tests, level)])
+    estimates = [*_estimate_support(claim, tests, level), *_estimate_contradiction(claim, tests, level)]
+    return f"{reason}; as seeds spread here, {min(estimates)[1]}" if estimates else reason
 
 
-def _estimate_need(claim: ScoreClaim, tests: list[PairedTest], level: float) -> list[str]:
-    """Say about how many seeds would contradict a claim that does not look true, or decide another.
-
-    Support needs all tests, together with a power of four in five; contradiction needs one, corrected.
-    """
-    known = [(test.mean or 0, test.spread) for test in tests if test.spread]
-    against = [(-claim.margin - mean, spread) for mean, spread in known if mean < -claim.margin]
-    if against:
-        seeds = min(stats.estimate_needed_pairs(spread, away, level / len(tests)) for away, spread in against)
-        return [f"about {seeds} would contradict it, were the difference the one seen"]
+def _estimate_support(claim: ScoreClaim, tests: list[PairedTest], level: float) -> list[tuple[int, str]]:
+    """Return about how many seeds decide: all tests speak for the claim together in four cases of five."""
     power = 1 - 0.2 / len(tests)
-    distances = [(claim.margin or mean, spread) for mean, spread in known]
+    distances = [(test.spread, claim.margin or test.mean or 0) for test in tests if test.spread]
     needs = [
-        stats.estimate_needed_pairs(spread, away, level, power) for away, spread in distances if away > 0
+        stats.estimate_needed_pairs(spread, away, level, power) for spread, away in distances if away > 0
     ]
     seen = "were the methods equal" if claim.margin else "were the difference the one seen"
-    return [f"about {max(needs)} would decide, {seen}"] if needs else []
+    return [(max(needs), f"about {max(needs)} would decide, {seen}")] if needs else []
+
+
+def _estimate_contradiction(
+    claim: ScoreClaim, tests: list[PairedTest], level: float
+) -> list[tuple[int, str]]:
+    """Return about how many seeds contradict what does not look true: one test suffices, corrected."""
+    against = [(test.spread, -claim.margin - (test.mean or 0)) for test in tests if test.spread]
+    needs = [
+        stats.estimate_needed_pairs(spread, away, level / len(tests)) for spread, away in against if away > 0
+    ]
+    seen = "were the difference the one seen"
+    return [(min(needs), f"about {min(needs)} would contradict it, {seen}")] if needs else []

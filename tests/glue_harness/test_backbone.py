@@ -104,6 +104,16 @@ def test_a_hub_model_out_of_reach_names_other_ways(build_config):
         load_backbone(config.model, config.task, seed=1)
 
 
+def test_what_the_hub_does_not_give_is_one_line(build_config, monkeypatch):
+    monkeypatch.setattr(backbone_module, "check_hub_reachable", lambda wanted, instead: None)
+    config = build_config("model=roberta_base", "model.weights.id=nobody/nothing")
+    with pytest.raises(
+        InputError, match="model=roberta_base: the hub did not give it .*use model=minilm"
+    ) as caught:
+        load_backbone(config.model, config.task, seed=1)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["tiny_roberta", "minilm"])
 def test_tokenizer_marks_pairs_and_pads(build_config, name):
     config = build_config(f"model={name}")

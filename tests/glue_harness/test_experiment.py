@@ -110,6 +110,19 @@ def test_an_experiment_at_searched_rates_refuses_methods_without_a_search():
         plan(["experiment=glue_all_tuned", "model=minilm", "only.method=[lora_qv,edora]"])
 
 
+@pytest.mark.parametrize(
+    ("override", "given"),
+    [("trainer=paper", r"\(0\.001, 0\.001\)"), ("trainer.learning_rate=0.5", r"\(0\.5, 0\.003\)")],
+)
+def test_an_experiment_at_searched_rates_refuses_others(override, given):
+    message = (
+        f"minilm mrpc edora_r16 seed 1: .*={given}: allowed is \\(0.01, 0.003\\), as conf/tuned has them"
+    )
+    part = ["only.method=[edora]", "only.task=[mrpc]", "only.rank=[16]"]
+    with pytest.raises(InputError, match=message):
+        plan(["experiment=glue_all_tuned", "model=minilm", *part, override])
+
+
 def test_init_ablation_is_the_same_runs_as_glue_all_and_those_with_random_bases():
     planned = plan(["experiment=init_ablation"])
     bases = [cell.config.method.adapter["bases"] for cell in planned.cells]

@@ -126,7 +126,7 @@ def test_differences_and_tests_lead_to_their_pairs():
     (details,) = re.findall(r'<details id="pairs-tiny-r=16-LoRA-RTE">.*?</details>', page, re.DOTALL)
     assert re.findall(r"<td>(.*?)</td>", details) == [
         *("1", "71.00", "72.00", "-1.00"),
-        *("2", "72.00", "72.00", "+0.00"),
+        *("2", "72.00", "72.00", "0.00"),
     ]
     assert 'href="#tiny-rte-edora_r16"' in details
 

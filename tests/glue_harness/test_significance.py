@@ -14,7 +14,6 @@ from glue_harness.significance import Dev, compare, load_dev
 from .planned_runs import make_cell, make_plan, make_record, write_run
 
 LABELS = np.array([0, 1, 0, 1, 1, 1])
-MAJORITY = np.ones(6, dtype=int)
 RIGHT = {  # which of the six rows a run gets right, by method and seed
     ("edora", 1): [1, 1, 1, 1, 1, 0],
     ("edora", 2): [1, 1, 1, 1, 1, 1],
@@ -35,12 +34,13 @@ def runs(tmp_path, monkeypatch):
         cells.append(cell)
     plan = make_plan(cells, tmp_path)
     monkeypatch.setattr(sweep, "plan", lambda overrides: plan)
-    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(cell, LABELS))
     return plan
 
 
 @pytest.mark.usefixtures("runs")
-def test_differences_rows_and_tests_as_by_hand():
+def test_differences_rows_and_tests_as_by_hand(monkeypatch):
+    monkeypatch.setattr(significance, "load_split", None)  # train is read only for runs that learnt nothing
     (line,) = [line for line in compare([]).splitlines() if line.startswith("| RTE")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["RTE (accuracy)", "EDoRA (r=16)", "LoRA (r=16)", "2"]
@@ -65,7 +65,7 @@ def test_the_interval_is_of_the_same_rows_drawn_for_all_runs(monkeypatch):
 
 
 def test_other_data_are_refused(runs, monkeypatch):
-    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS[:5], MAJORITY[:5]))
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(cell, LABELS[:5]))
     with pytest.raises(
         InputError, match="rte: 6 stored predictions for 5 dev rows; allowed is the data that"
     ):
@@ -91,7 +91,7 @@ def test_rows_are_paired_as_in_the_table_of_differences(tmp_path, monkeypatch):
         folder = write_run(make_record(cell, scores=(1.0,)), tmp_path / "runs")
         np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[LABELS])
     monkeypatch.setattr(sweep, "plan", lambda overrides: make_plan(cells, tmp_path))
-    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(cell, LABELS))
     lines = [line.split("|")[2:4] for line in compare([]).splitlines() if line.startswith("| RTE")]
     assert [[side.strip() for side in line] for line in lines] == [
         ["EDoRA (r=4)", "LoRA (r=4)"],
@@ -116,7 +116,9 @@ def test_a_run_that_has_learnt_nothing_is_the_majority_class_in_every_column(tmp
             np.save(folder / "logits" / "epoch_1.npy", np.eye(2, dtype=np.float32)[guesses])
         cells.append(cell)
     monkeypatch.setattr(sweep, "plan", lambda overrides: make_plan(cells, tmp_path))
-    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(LABELS, MAJORITY))
+    monkeypatch.setattr(significance, "load_dev", lambda cell: Dev(cell, LABELS))
+    train = Dataset.from_dict({"label": [1, 1, 0]})
+    monkeypatch.setattr(significance, "load_split", lambda data, task, name: train)
     table = compare([])
     (line,) = [line for line in table.splitlines() if line.startswith("| RTE")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -37,7 +37,9 @@ def full(model, task):
 
 def lora(model, task, rank):
     if model != "deberta_v3_base":
-        preset = "lora_paper_dagger" if model == "roberta_large" else "lora_paper"  # from no MNLI run, as here
+        preset = (
+            "lora_paper_dagger" if model == "roberta_large" else "lora_paper"
+        )  # from no MNLI run, as here
         values = of_preset(preset, f"{model}_lora_qv_{task}", "rank")
         alpha = int(values["method.adapter.lora_alpha"]) * rank // 8
         return values | {"method.adapter.lora_alpha": alpha}

@@ -60,8 +60,10 @@ def test_cells_whose_runs_were_computed_in_different_ways_are_named(rows):
     rows[8]["precision"] = "bf16"
     note = "Within a cell runs differ in numerics (Full fine-tuning on CoLA, LoRA (r=16) on CoLA)"
     assert f"; numerics 2, 1. {note}; precision (LoRA (r=16) on CoLA).\n" in to_markdown(build(rows))
-    rows[6] |= {"status": "missing", "numerics": 3}
+    rows[6] |= {"status": "failed", "score": None, "numerics": 3}
     assert note in to_markdown(build(rows))
+    rows += [row | {"model": "large"} for row in rows[:1]]
+    assert "numerics (tiny: Full fine-tuning on CoLA, tiny: LoRA" in to_markdown(build(rows))
 
 
 def test_a_row_that_starts_from_another_task_has_a_footnote(rows):

@@ -17,6 +17,8 @@ COMPETITIVE = {
     **{"id": "near", "statement": "near it", "source": "here", "test": "non_inferiority", "method": "edora"},
     **{"baselines": ["lora", "dora"], "tasks": ["rte", "cola"], "margin": 0.01},
 }
+NEAR = [-0.0102 + x for x in (-0.02, -0.02, 0.0, 0.02, 0.02)]
+"""Differences of -1.02 points in the mean, that spread by 2."""
 BETTER = COMPETITIVE | {"id": "better", "test": "superiority", "margin": 0.0, "baselines": ["lora"]}
 COUNT = {
     **{"id": "count", "statement": "49.2K", "source": "here", "test": "count", "method": "edora"},
@@ -100,6 +102,27 @@ def test_it_says_how_many_seeds_would_contradict_what_does_not_look_true():
     assert verdict.reason.endswith("about 25 would contradict it, were the difference the one seen")
 
 
+def test_a_claim_just_below_its_margin_is_told_how_many_seeds_would_decide():
+    """CoLA's -1.02 points spread by 2: 78,000 seeds would tell it from -1, and 44 would tell it from nothing."""
+    rows = [*make_methods(0.0, tasks=["rte"]), *make_runs("cola", "edora", [0.7 + x for x in NEAR])]
+    rows += [*make_runs("cola", "lora", [0.7] * 5), *make_runs("cola", "dora", [0.7] * 5)]
+    verdict = give(COMPETITIVE, rows)
+    assert (verdict.tests[1].mean, verdict.tests[1].spread) == (pytest.approx(-0.0102), pytest.approx(0.02))
+    assert verdict.reason.endswith("about 44 would decide, were the methods equal")
+
+
+def test_seeds_that_differ_by_task_are_given_from_the_fewest_to_the_most():
+    rows = [*make_methods(0.0, seeds=3, tasks=["rte"]), *make_methods(-0.03, seeds=6, tasks=["cola"])]
+    assert give(COMPETITIVE, rows).reason.startswith("3 to 6 seeds, where at least 5 are needed")
+
+
+def test_tasks_that_share_no_seed_have_no_average():
+    first, second = (make_methods(0.03, seeds=2, tasks=[task]) for task in ("rte", "cola"))
+    rows = [*first, *(row | {"seed": row["seed"] + 2} for row in second)]
+    reason = give(BETTER, rows).reason
+    assert reason.startswith("no seed is planned on all tasks against lora; 0 seeds, where at least 5")
+
+
 def test_an_average_is_of_the_seeds_that_all_tasks_have():
     """Seeds 1 to 5 on RTE and 1 to 6 on CoLA: five decide, and nobody waits for a sixth."""
     rows = [*make_methods(0.03, tasks=["rte"]), *make_methods(0.03, seeds=6, tasks=["cola"])]
@@ -109,11 +132,14 @@ def test_an_average_is_of_the_seeds_that_all_tasks_have():
     assert reason.startswith("3 seeds, where at least 5")
 
 
-def test_a_claim_is_not_judged_at_a_rate_that_the_experiment_gives_to_both():
+def test_a_claim_is_not_judged_at_a_rate_that_the_experiment_gives_to_both_but_for_the_bases():
     rows = [row | {"settings": "trainer.learning_rate=0.001"} for row in make_methods(0.05)]
     verdict = give(BETTER, rows)
     assert (verdict.finding, verdict.tests) == (UNDETERMINED, ())
-    assert verdict.reason.endswith("with the same settings and seeds, each at a rate of its own")
+    assert verdict.reason.endswith("with the same settings and seeds, each at its own learning rate")
+    bases = BETTER | {"baselines": ["edora_random"]}
+    random = [row | {"method": "edora_random"} if row["method"] == "lora" else row for row in rows]
+    assert give(bases, random).finding == SUPPORTED
 
 
 def test_what_is_missing_or_not_planned_speaks_for_nothing():

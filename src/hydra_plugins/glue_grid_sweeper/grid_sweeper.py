@@ -98,7 +98,7 @@ class GridSweeper(Sweeper):
             sys.exit(1)
 
     def _check(self, todo: Sequence[Any]) -> None:
-        """Find out within seconds what would end every run: the launcher first, the data and weights last."""
+        """Find out what ends all runs: first the launcher; last data and weights, which may be fetched."""
         from glue_harness.errors import require
         from glue_harness.launchers import check_gpu_share, jobs_per_launch
         from glue_harness.run_lock import check_writable
