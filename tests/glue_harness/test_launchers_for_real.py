@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from glue_harness.hardware import count_gpus
 from glue_harness.sweep import plan
 
 from .sweep_processes import (
@@ -104,7 +105,9 @@ def submitted(runs_dir: Path):
 
 
 def test_slurm_gives_the_same_bits_in_arrays_that_the_site_allows(slurm, joblib_results, tmp_path):
-    run_sweep(*GRID, f"runs_dir={tmp_path}", "launcher=slurm", SLURM_CONF=slurm)
+    said = run_sweep(*GRID, f"runs_dir={tmp_path}", "launcher=slurm", SLURM_CONF=slurm)
+    asked = "jobs ask for no GPU; hydra.launcher.gpus_per_node=1 asks for one each"
+    assert (asked in said) == (count_gpus() == 0)
     assert read_results(GRID, tmp_path) == joblib_results
     assert len({name.partition("_")[0] for name in submitted(tmp_path)}) == 3  # 24 runs, at most 10 an array
 
