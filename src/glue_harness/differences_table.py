@@ -71,10 +71,9 @@ def _show_cell(cell: Row, link: str) -> Entry:
 
 def show_difference(entry: Entry, link: str) -> Entry:
     """Write a number with its sign, out of the comparison for the best, leading to the pairs behind it."""
-    signed = (
-        entry if entry.shown is None else replace(entry, text=show_points(entry.shown, sign=True), shown=None)
-    )
-    return replace(signed, link=link)
+    if entry.shown is not None:
+        entry = replace(entry, text=show_points(entry.shown, sign=True), shown=None)
+    return replace(entry, link=link)
 
 
 def _explain_differences(selection: Selection, compared: pd.DataFrame) -> list[str]:
