@@ -119,7 +119,7 @@ def test_epochs_on_the_command_line_are_the_first_round_s(search):
     ("change", "message"),
     [
         ("experiment.final=nix", "experiment.final=nix: allowed is one of "),
-        ("experiment.final=minilm_glue", "data.holdout=null: allowed is a share of train"),
+        ("experiment.final=first_light", "data.holdout=null: allowed is a share of train"),
         (
             "experiment.final=tune",
             "experiment.final=tune: trainer.epochs=3: allowed is more than the 3 of the",
