@@ -9,8 +9,9 @@ from glue_harness.collection import collect
 from glue_harness.errors import InputError
 from glue_harness.markup import to_latex, to_markdown
 from glue_harness.published import Published, read_published
-from glue_harness.published_table import build_published_table, to_published_csv
+from glue_harness.published_table import build_published_table, is_alike, to_published_csv
 from glue_harness.selection import select
+from glue_harness.sweep import plan
 
 from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
 from .published_presets import reference
@@ -169,6 +170,18 @@ def read_entry(entry):
 
 def normal(model):
     return model.rpartition("/")[2].replace("-", "_")
+
+
+@pytest.mark.parametrize("model", ["roberta_base", "roberta_large"])
+def test_experiment_lora_paper_has_a_run_beside_every_figure_of_lora_s_table(model):
+    (theirs,) = (
+        row for row in read_published() if (row.model, row.label) == (model, "lora_qv_r8") and row.from_mnli
+    )
+    configs = [cell.config for cell in plan(["experiment=lora_paper", f"model={model}"]).cells]
+    assert {config.method.label for config in configs} == {theirs.label}
+    starts = {config.task.name: config.init_from for config in configs}
+    assert starts.keys() == theirs.scores.keys()
+    assert all(is_alike({"task": task, "init_from": start}, theirs) for task, start in starts.items())
 
 
 @pytest.mark.parametrize(
