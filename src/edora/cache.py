@@ -66,10 +66,14 @@ def read_tensors(key: str, kind: str = "svd") -> dict[str, Tensor] | None:
     return None
 
 
-def write_tensors(key: str, tensors: dict[str, Tensor], kind: str = "svd") -> None:
+def write_tensors(
+    key: str, tensors: dict[str, Tensor], kind: str = "svd", keeps_earlier: bool = False
+) -> None:
     """Write contiguous tensors under a key; a full or unwritable folder costs a warning, never the run.
 
-    Written beside its place, synced and moved, so that no process ever reads half a file.
+    Written beside its place, synced and moved, so that no process ever reads half a file. A file that is
+    there is replaced, unless `keeps_earlier`: what others have mapped must not go from under them, and on a
+    network's file system it would.
     """
     if _is_off():
         return
@@ -83,12 +87,25 @@ def write_tensors(key: str, tensors: dict[str, Tensor], kind: str = "svd") -> No
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _put(partial, path, keeps_earlier)
     except (OSError, RuntimeError) as error:
         _warn_once("written", _give_reason(error))
     finally:
         if partial is not None:
             _remove(partial)
+
+
+def _put(partial: Path, path: Path, keeps_earlier: bool) -> None:
+    """Give a file its name; with `keeps_earlier`, only if no other has it."""
+    if keeps_earlier:
+        try:
+            os.link(partial, path)
+            return
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            pass
+    os.replace(partial, path)
 
 
 def _is_off() -> bool:

@@ -41,7 +41,7 @@ WEIGHT_HASH, WEIGHT_SKETCH, BASIS_SKETCH = PROOFS = (
     "edora_weight_sketch",
     "edora_basis_sketch",
 )
-SAME_WEIGHT = 0.005  # rounding to bfloat16 makes 0.0015, to float16 0.0002
+SAME_WEIGHT = 0.003  # rounding to bfloat16 makes 0.0015, give or take 18 %, to float16 0.0002
 SAME_BASES = 1e-3  # another machine's exact SVD differs in the last bit; R feels a wrong vector in proportion
 
 

@@ -168,7 +168,8 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        with forbid_autocast(dy.device):
+        # Not forbid_autocast: a compiler traces this where autocast is off, and would leave the context out.
+        with nullcontext() if dy.is_meta else torch.autocast(dy.device.type, enabled=False):
             return _AdaptedLinear._derive(ctx, dy)
 
     @staticmethod

@@ -31,5 +31,6 @@ class FrozenLinear(nn.Linear):
         """
         version = (self.weight.data_ptr(), self.weight._version, dtype)
         if self._kept is None or self._kept[0] != version:
-            self._kept = (version, self.weight.data, self.weight.detach().to(dtype))
+            with torch.inference_mode(False):  # a training step cannot save what an evaluation would keep
+                self._kept = (version, self.weight.data, self.weight.detach().to(dtype))
         return self._kept[2]

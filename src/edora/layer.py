@@ -115,6 +115,13 @@ class EdoraLayer(nn.Module, BaseTunerLayer):
         for adapter_name in self.edora_magnitude:
             self._set_constants(adapter_name)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "EdoraLayer":
+        """Move or cast the layer; constants that a cast has rounded are made again, in float32."""
+        super()._apply(fn, recurse)
+        if any(constant.dtype != torch.float32 for constant in self.edora_coordinates.values()):
+            self.refresh_constants()
+        return self
+
     def list_present(self, adapter_names: list[str]) -> list[str]:
         """Pick the adapters that this layer has."""
         return [name for name in adapter_names if name in self.edora_core or name in self.edora_magnitude]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from peft.config import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import (
@@ -18,6 +19,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, PeftT
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.utils.parametrize import is_parametrized
 from transformers.pytorch_utils import Conv1D
 
 from edora.checkpoint import complete_loaded, complete_saved, find_bases, read_saved
@@ -26,6 +28,7 @@ from edora.layer import EdoraLayer
 from edora.linear import Linear
 from edora.mixed import pass_adapter_names
 
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 ENCODER_LAYERS = ["query", "value", "attention.output.dense", "output.dense"]
 DEBERTA_LAYERS = ["query_proj", "value_proj", "attention.output.dense", "output.dense"]
 TARGET_MODULES: Any = ChainMap(
@@ -200,11 +203,12 @@ def _check_names(config: EdoraConfig, names: list[str]) -> None:
 def _check_target(name: str, target: nn.Module, config: EdoraConfig) -> None:
     layer = target.get_base_layer() if isinstance(target, EdoraLayer) else target
     hidden = isinstance(layer, NonDynamicallyQuantizableLinear)  # MultiheadAttention never calls its forward
-    if hidden or not isinstance(layer, nn.Linear | Conv1D) or not layer.weight.is_floating_point():
+    if hidden or not isinstance(layer, nn.Linear | Conv1D) or not _is_plain(layer):
         raise TypeError(
-            f"Target module {name!r} is a {type(layer).__name__}; EDoRA adapts torch.nn.Linear and "
-            "transformers.pytorch_utils.Conv1D with floating-point weights only (no quantised layer, none "
-            "inside torch.nn.MultiheadAttention)."
+            f"Target module {name!r} is a {type(layer).__name__} with a weight of {layer.weight.dtype}; "
+            "EDoRA adapts torch.nn.Linear and transformers.pytorch_utils.Conv1D with weights of 16 to 64 bits "
+            "only (no quantised layer, none with a parametrised or partitioned weight, none inside "
+            "torch.nn.MultiheadAttention)."
         )
     if isinstance(layer, nn.Linear) and config.fan_in_fan_out:
         warnings.warn(
@@ -216,6 +220,12 @@ def _check_target(name: str, target: nn.Module, config: EdoraConfig) -> None:
             f"Layer {name!r}: r={rank} is above the layer's size; a weight of "
             f"{tuple(layer.weight.shape)} allows 1 to {largest}."
         )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Say whether a layer holds its weight as a whole matrix, which can be read and replaced."""
+    weight = cast(Tensor, layer.weight)
+    return weight.dtype in WEIGHT_DTYPES and weight.ndim == 2 and not is_parametrized(layer)
 
 
 register_edora()

@@ -65,7 +65,7 @@ def tokenise_texts(
     tokens = _compute(columns, tokenizer, max_length)
     kept = {name: torch.from_numpy(ids) for name, ids in tokens.encodings.items()}
     kept |= {"bounds": torch.from_numpy(tokens.bounds), "truncated_rows": torch.tensor(tokens.truncated_rows)}
-    write_tensors(key, kept, KIND)
+    write_tensors(key, kept, KIND, keeps_earlier=True)  # others hold it mapped as long as they train
     return tokens
 
 

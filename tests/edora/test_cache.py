@@ -165,6 +165,22 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(folder, monkeypatch):
     assert len(list_files(folder)) == 1
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_others_may_have_mapped_stays_where_it_is(folder, monkeypatch, has_links):
+    def refuse(*_):
+        raise PermissionError("no hard links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    cache.write_tensors("key", TENSORS, keeps_earlier=True)
+    (first,) = list_files(folder)
+    inode = first.stat().st_ino
+    cache.write_tensors("key", TENSORS, keeps_earlier=True)
+    assert (first.stat().st_ino == inode) == has_links
+    assert is_equal(cache.read_tensors("key"))
+    assert list_files(folder) == [first]
+
+
 def hammer(barrier, folder, faults):
     os.environ["EDORA_CACHE"] = folder
     large = {"left": torch.ones(500, 400)}

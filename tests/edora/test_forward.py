@@ -136,6 +136,29 @@ def test_backward_may_run_inside_autocast(tokens):
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("is_gpu", [False, True])
+@pytest.mark.parametrize("train_magnitude", [False, True])
+def test_a_compiled_layer_under_autocast_equals_the_layer(monkeypatch, train_magnitude, is_gpu):
+    if is_gpu:  # which keeps z instead of asking whether y would do
+        monkeypatch.setattr(forward, "_is_recoverable", lambda *_: False)
+    model, layer = make_layer(32, 32, r=RANK, train_magnitude=train_magnitude)
+    move_far(layer)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager", dynamic=False)
+    for tokens in (5, 4096):  # in parts, and at once
+        found = []
+        for module in (model, compiled):
+            model.zero_grad()
+            x = torch.randn(tokens, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = module(x)
+            y.float().square().sum().backward()
+            found.append(
+                [y, x.grad, *(parameter.grad for parameter in model.parameters() if parameter.requires_grad)]
+            )
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [-0.01, 0.001, 0.02, 0.4, 1.01, 3.0])
 def test_sixteen_bits_hold_a_magnitude_of_any_size(dtype, size):

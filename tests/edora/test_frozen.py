@@ -33,3 +33,13 @@ def test_a_weight_that_changes_is_cast_again():
         assert frozen(x).tolist() == [[8.0] * 4]
         frozen.weight.data = torch.full((4, 4), 3.0)  # a merge may put another in its place
         assert frozen(x).tolist() == [[12.0] * 4]
+
+
+def test_an_evaluation_in_inference_mode_leaves_a_weight_that_trains_on():
+    frozen = FrozenLinear(nn.Linear(4, 4).requires_grad_(False))
+    x = torch.ones(1, 4, requires_grad=True)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        frozen(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        frozen(x).sum().backward()
+    assert x.grad is not None

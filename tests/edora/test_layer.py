@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from edora import EdoraConfig
 from edora.basis import build_svd_bases
+from edora.fingerprint import describe_weight
 from edora.norm import compute_row_norm, split_rows
 
 from .tiny_models import LargestOutput, compose_longhand, make_layer, move_far, relative_error
@@ -252,6 +253,22 @@ def test_bfloat16_base_with_float32_adapter(train_magnitude):
     model.merge_adapter()
     assert layer.get_base_layer().weight.dtype == torch.bfloat16
     assert relative_error(model(x), wanted) < 2e-2
+
+
+def test_casting_the_whole_model_leaves_the_norm_its_digits():
+    model, layer = make_layer(40, 30, r=4)
+    move_far(layer)
+    model.to(torch.bfloat16)
+    wanted = compose_longhand(
+        layer.original_weight,
+        layer.edora_core["default"],
+        layer.edora_A["default"],
+        layer.edora_B["default"],
+        None,
+        layer.scaling["default"],
+    ).norm(dim=1)
+    assert relative_error(layer._compute_norm("default"), wanted) < 1e-6
+    assert torch.equal(layer.fingerprint.digest, describe_weight(layer.original_weight).digest)
 
 
 def test_autocast_gives_bfloat16_outputs_and_a_float32_norm():

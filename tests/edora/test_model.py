@@ -154,6 +154,24 @@ def test_other_layer_types_are_refused_by_name():
                 get_peft_model(model, EdoraConfig(r=2, target_modules=[target]))
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda layer: layer.weight.data.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda layer: torch.empty(0), "with a weight of torch.float32.*partitioned"),
+        (None, "parametrised"),
+    ],
+)
+def test_a_weight_that_is_no_plain_matrix_is_refused_by_name(change, named):
+    model = TwoLayers()
+    if change is None:
+        nn.utils.parametrizations.weight_norm(model.wide)
+    else:
+        model.wide.weight = nn.Parameter(change(model.wide), requires_grad=False)
+    with pytest.raises(TypeError, match=rf"'wide' is a .*{named}"):
+        get_peft_model(model, EdoraConfig(r=2, target_modules=["wide"]))
+
+
 def test_patterns_give_layers_their_own_rank_and_alpha():
     config = EdoraConfig(
         r=2, alpha=4, target_modules="all-linear", rank_pattern={"wide": 5}, alpha_pattern={"^narrow": 7}

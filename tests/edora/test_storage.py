@@ -150,8 +150,8 @@ def test_other_weights_of_the_same_shape_are_an_error(tmp_path, choices):
     tuned = make_roberta()
     with torch.no_grad():
         weight = tuned.get_parameter(f"{LAYER}.weight")
-        weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=rf"'{LAYER}'.*differ by about [12]\.\d\d%.*another base model"):
+        weight += 0.004 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=rf"'{LAYER}'.*differ by about 0\.[3-7]\d%.*another base model"):
         PeftModel.from_pretrained(tuned, tmp_path)
 
 
