@@ -206,7 +206,7 @@ def _check_target(name: str, target: nn.Module, config: EdoraConfig) -> None:
     if hidden or not isinstance(layer, nn.Linear | Conv1D) or not _is_plain(layer):
         raise TypeError(
             f"Target module {name!r} is a {type(layer).__name__} with a weight of {layer.weight.dtype}; "
-            "EDoRA adapts torch.nn.Linear and transformers.pytorch_utils.Conv1D with weights of 16 to 64 bits "
+            "EDoRA adapts torch.nn.Linear and transformers.pytorch_utils.Conv1D with floats of 16 to 64 bits "
             "only (no quantised layer, none with a parametrised or partitioned weight, none inside "
             "torch.nn.MultiheadAttention)."
         )

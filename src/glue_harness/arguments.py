@@ -27,7 +27,7 @@ def training_arguments(
     settings = config.trainer
     accumulation = math.ceil(settings.batch_size / (micro * environment.processes))
     steps = settings.max_steps or math.ceil(batches_per_epoch / accumulation) * settings.epochs
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -53,6 +53,8 @@ def training_arguments(
         disable_tqdm=True,
         report_to="none",
     )
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever ACCELERATE_MIXED_PRECISION says
+    return arguments
 
 
 def _keep_buckets(environment: Environment) -> bool:

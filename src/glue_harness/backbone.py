@@ -109,7 +109,19 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         return miniature_tokenizer(model.architecture["vocab_size"])
     if model.weights.source == "package":
         return AutoTokenizer.from_pretrained(_package_folder(model))
-    return _from_hub(model, AutoTokenizer.from_pretrained)
+    return _from_hub(model, functools.partial(_load_whole_tokenizer, model.architecture["vocab_size"]))
+
+
+def _load_whole_tokenizer(embeddings: int, **pinned: Any) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; without a vocabulary transformers makes one of the special tokens alone.
+
+    Raises:
+        OSError: it has far fewer tokens than the model has embeddings (which may be some more than tokens).
+    """
+    tokenizer = AutoTokenizer.from_pretrained(**pinned)
+    if len(tokenizer) < embeddings / 2:
+        raise OSError(f"a vocabulary of {len(tokenizer)} tokens for {embeddings} embeddings")
+    return tokenizer
 
 
 @functools.cache
@@ -161,11 +173,11 @@ def _from_hub(model: Model, load: Callable[..., Any]) -> Any:
     pinned = {"pretrained_model_name_or_path": model.weights.id, "revision": model.weights.revision}
     try:
         return load(**pinned, local_files_only=True)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a file of several is there, another is not
         check_hub_reachable(f"model={model.name}", OTHER_MODELS)
     try:
         return load(**pinned)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         allowed = f"use {OTHER_MODELS}"
         raise InputError(f"model={model.name}: the hub did not give it ({reason}); {allowed}") from error

@@ -19,12 +19,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from glue_harness.config import Trainer
-from glue_harness.errors import InputError
+from glue_harness.errors import InputError, require
 from glue_harness.processes import count_processes
 
 GPU_POLL_SECONDS = 1.0
 GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
 """Files in /dev of the drivers that torch may find a GPU behind: NVIDIA, AMD, and either within Windows."""
+ACCELERATE_SWITCHES = (
+    *("ACCELERATE_USE_CPU", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"),
+    *("ACCELERATE_USE_PARALLELISM_CONFIG", "ACCELERATE_DYNAMO_BACKEND"),
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of mallopt's parameters in glibc's malloc.h
 
 
@@ -45,9 +49,12 @@ def resolve_environment(trainer: Trainer) -> Environment:
     On CPU a process has one thread: the number of threads changes bits, and several runs fill the cores.
 
     Raises:
-        InputError: bf16 is demanded of hardware that does not have it, or who shares the run is not told.
+        InputError: bf16 is demanded of hardware that does not have it, who shares the run is not told, or
+            accelerate is told to train otherwise.
     """
     import torch
+
+    _refuse_accelerate()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = trainer.precision
@@ -63,6 +70,18 @@ def resolve_environment(trainer: Trainer) -> Environment:
     )
 
 
+def _refuse_accelerate() -> None:
+    """Check that no variable of accelerate's, such as its launcher sets, would have a run made otherwise.
+
+    Raises:
+        InputError: one would.
+    """
+    for name in ACCELERATE_SWITCHES:
+        value = os.environ.get(name, "no")
+        allowed = "that it is not set: device and processes are what the machine and torchrun give"
+        require(value.lower() in ("0", "false", "no", ""), name, value, allowed)
+
+
 def has_bf16(device: str) -> bool:
     """Say whether `device` multiplies bf16 in hardware, not by emulation."""
     import torch
@@ -70,6 +89,14 @@ def has_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def forbid_tf32() -> None:
+    """Have a GPU multiply fp32 as fp32; torch's convolutions do not, nor matrices in some containers."""
+    import torch
+
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def keep_freed_memory() -> None:

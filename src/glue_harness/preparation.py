@@ -47,6 +47,7 @@ def prepare(config: Config, identity: Identity) -> Prepared:
         torch.set_num_threads(identity.environment.threads)
         os.environ["OMP_NUM_THREADS"] = "1"  # unset, accelerate takes every core under torchrun
     hardware.require_one_gpu(identity.environment)
+    hardware.forbid_tf32()
     build_adapter(config.method)  # a wrong argument fails before anything is loaded
     tokenizer = load_tokenizer(config.model)
     names = run_splits(config.task, config.data.holdout)

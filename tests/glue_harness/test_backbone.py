@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import sentencepiece
@@ -112,6 +113,24 @@ def test_what_the_hub_does_not_give_is_one_line(build_config, monkeypatch):
     ) as caught:
         load_backbone(config.model, config.task, seed=1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["roberta_base", "deberta_v3_base"])
+def test_a_cache_that_lacks_the_vocabulary_is_refused(build_config, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(backbone_module, "check_hub_reachable", lambda wanted, instead: None)
+    model = build_config(f"model={name}", f"model.weights.id={tmp_path}").model
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model.architecture["model_type"]}))
+    with pytest.raises(InputError, match=rf"model={name}: .*a vocabulary of \d tokens for \d+ embeddings"):
+        load_tokenizer(model)
+
+
+def test_a_cache_that_lacks_a_file_of_the_vocabulary_is_refused(build_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(backbone_module, "check_hub_reachable", lambda wanted, instead: None)
+    model = build_config("model=roberta_base", f"model.weights.id={tmp_path}").model
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    (tmp_path / "vocab.json").write_text('{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}')
+    with pytest.raises(InputError, match="model=roberta_base: the hub did not give it"):
+        load_tokenizer(model)
 
 
 @pytest.mark.parametrize("name", ["tiny_roberta", "minilm"])

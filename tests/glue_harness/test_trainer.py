@@ -17,7 +17,7 @@ from glue_harness.backbone import load_backbone, load_tokenizer
 from glue_harness.checkpoints import CHECKPOINTS
 from glue_harness.data import tokenise
 from glue_harness.errors import InputError
-from glue_harness.hardware import Environment, resolve_environment
+from glue_harness.hardware import Environment, forbid_tf32, resolve_environment
 from glue_harness.identity import identify
 from glue_harness.logits import logits_files
 from glue_harness.method import apply_method
@@ -229,6 +229,35 @@ def test_bf16_is_demanded_only_of_hardware_that_has_it(build_config, monkeypatch
     with pytest.raises(InputError, match=r"trainer\.precision=bf16: this \w+ has no bf16"):
         resolve_environment(config.trainer)
     assert resolve_environment(dataclasses.replace(config.trainer, precision="auto")).precision == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_is_the_configuration_s_not_accelerate_s(build_config, monkeypatch, precision):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    config = build_config(f"trainer.precision={precision}")
+    environment = CPU.model_copy(update={"precision": precision})
+    arguments = training_arguments(config, environment, 8, 8, Path("unused"))
+    assert arguments.mixed_precision == {"fp32": "no", "bf16": "bf16"}[precision]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_USE_CPU", "1"), ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")],
+)
+def test_what_accelerate_would_do_otherwise_is_refused(build_config, monkeypatch, name, value):
+    config = build_config()
+    monkeypatch.setenv(name, "no")
+    resolve_environment(config.trainer)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{name}={value}: allowed is that it is not set"):
+        resolve_environment(config.trainer)
+
+
+def test_fp32_is_not_tf32():
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    forbid_tf32()
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(build_config, tmp_path):
