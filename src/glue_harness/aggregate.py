@@ -15,7 +15,7 @@ from glue_harness import evidence_files, sweep
 from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims import read_claims
 from glue_harness.claims_page import write_claims
-from glue_harness.collection import collect
+from glue_harness.collection import collect, restrict
 from glue_harness.comparison import ABLATION, AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
 from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
@@ -56,7 +56,7 @@ def aggregate(overrides: list[str]) -> str:
         InputError: no experiment, or records or earlier evidence that cannot be used; nothing is written.
     """
     _check_protocol(overrides)
-    unfiltered = [override for override in overrides if not override.startswith("only.")]
+    unfiltered = sweep.without_filters(overrides)
     plan = sweep.plan(unfiltered)
     _check_grid(plan)
     folder = Path(plan.config.results_dir, plan.name)
@@ -74,7 +74,7 @@ def aggregate(overrides: list[str]) -> str:
     write_together(folder, evidence_files.encode(collected) | published)
     if unfiltered != overrides:
         filtered = sweep.plan(overrides)
-        narrowed = select(_restrict(collected, filtered), plan.config.protocol, searched)
+        narrowed = select(restrict(collected, filtered), plan.config.protocol, searched)
         tables = build_tables(narrowed, filtered)
     return "\n".join(to_markdown(named.table) for named in tables if named.shown)
 
@@ -197,15 +197,6 @@ def draw(collected: Evidence, selection: Selection, plan: Plan, suffix: str = ""
 
 def _keep_methods(selection: Selection, methods: Sequence[str]) -> Selection:
     return selection.keep(lambda row: row["method"] in methods)
-
-
-def _restrict(collected: Evidence, plan: Plan) -> Evidence:
-    planned = {(cell.identity.cell_hash, cell.identity.seed) for cell in plan.cells}
-    runs = collected.runs
-    kept = [key in planned for key in zip(runs["cell"], runs["seed"], strict=True)]
-    if not any(kept):
-        raise InputError("only: no run of the grid is left; allowed is what the experiment's grid holds")
-    return Evidence(runs[kept].reset_index(drop=True), collected.epochs, collected.predictions)
 
 
 def main() -> None:

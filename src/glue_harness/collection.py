@@ -60,11 +60,25 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
     if earlier:
         raise InputError(
             f"{results_folder}: holds {len(earlier)} runs that are not planned now; allowed is a plan that "
-            "has them, another results_dir, or to delete the folder first"
+            "has them, or another results_dir"
         )
     collected = _join(runs)
     evidence_check.check(collected, results_folder)
     return collected
+
+
+def restrict(collected: Evidence, plan: Plan) -> Evidence:
+    """Return the evidence of a plan's runs alone, from that of all runs of its experiment.
+
+    Raises:
+        InputError: none of them is there.
+    """
+    planned = {cell.key for cell in plan.cells}
+    runs = collected.runs
+    kept = [key in planned for key in zip(runs["cell"], runs["seed"], strict=True)]
+    if not any(kept):
+        raise InputError("only: no run of the grid is left; allowed is what the experiment's grid holds")
+    return Evidence(runs[kept].reset_index(drop=True), collected.epochs, collected.predictions)
 
 
 def _join(runs: list[Run]) -> Evidence:
@@ -106,11 +120,19 @@ def _find_run(cell: Cell, inventory: Inventory, old: Run | None) -> Run | None:
         return old
     # Sorts are stable: among equals the newest, of this machine's own environment first.
     found.sort(key=lambda pair: pair[1].provenance.started_at, reverse=True)
-    found.sort(key=lambda pair: pair[1].identity.config_hash != cell.identity.config_hash)
+    found.sort(key=lambda pair: not _is_own(pair[1], cell))
     folder, record = min(found, key=lambda pair: PREFERENCE.index(pair[1].status))
     if old is not None and PREFERENCE.index(Status(old.row["status"])) < PREFERENCE.index(record.status):
         return old
     return describe_run(record, folder)
+
+
+def _is_own(record: RunRecord, cell: Cell) -> bool:
+    """Say whether this machine would have made the record's run; one that cannot make it would not."""
+    try:
+        return record.identity.config_hash == cell.identity.config_hash
+    except InputError:
+        return False
 
 
 def describe_run(record: RunRecord, folder: Path) -> Run:
@@ -144,9 +166,10 @@ def _read_logits(path: Path) -> np.ndarray:
 
 
 def _planned_columns(cell: Cell, settings: str | None) -> Row:
-    identity, trainer = cell.identity, cell.config.trainer
+    trainer = cell.config.trainer
     return {
-        **{name: getattr(identity, name) for name in ("model", "task", "method", "label", "rank", "seed")},
+        **{name: getattr(cell, name) for name in ("model", "task", "method", "label", "rank")},
+        "seed": cell.config.seed,
         **{name: getattr(trainer, name) for name in TRAINER_COLUMNS},
         **{"settings": settings, "cell": cell.cell_hash, "trainer": trainer.name},
         "init_from": cell.config.init_from,
@@ -183,12 +206,12 @@ def describe_settings(planned: Sequence[Cell]) -> dict[str, str | None]:
     trainer's name tells the cells apart, it stands for all that it sets.
     """
     planned = list({cell.cell_hash: cell for cell in planned}.values())  # one of a cell's seeds
-    values = {cell.cell_hash: _flatten(cell.identity.planned) for cell in planned}
+    values = {cell.cell_hash: _flatten(cell.planned) for cell in planned}
     trainers = {cell.cell_hash: cell.config.trainer.name for cell in planned}
     rows: dict[tuple[str, str], dict[str, set[str]]] = {}
     for cell in planned:
-        tasks = rows.setdefault((cell.identity.model, cell.identity.label), {})
-        tasks.setdefault(cell.identity.task, set()).add(cell.cell_hash)
+        tasks = rows.setdefault((cell.model, cell.label), {})
+        tasks.setdefault(cell.task, set()).add(cell.cell_hash)
     settings: dict[str, str | None] = {}
     for tasks in rows.values():
         differing = sorted({key for hashes in tasks.values() for key in _differing(hashes, values)})

@@ -74,8 +74,9 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
 
 def _read_frame(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     try:
-        text = io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
-        header, *lines = list(csv.reader(text, strict=True)) or [[]]
+        text = path.read_bytes().decode("utf-8-sig")
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # an error may be longer than csv allows
+        header, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except (csv.Error, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); allowed is a CSV file with a header") from error
     for name in (*columns, *header):

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from glue_harness.composition import check, enforce_schema, fill_in
 from glue_harness.config import Config
 from glue_harness.errors import CONF
-from glue_harness.identity import Identity, hash_plan, identify
+from glue_harness.hardware import Environment, resolve_environment
+from glue_harness.identity import Identity, describe_plan, get_rank, hash_plan, identify
 from glue_harness.inventory import Key
 from glue_harness.records import RunRecord, read_record
 
@@ -37,7 +38,8 @@ WITHOUT_GRID = "sourced_grid@experiment=none"
 class Cell:
     """One planned run: the overrides that select it, its resolved configuration and its cell hash.
 
-    `source` is the run of another task that it starts from, if it does.
+    `source` is the run of another task that it starts from, if it does. All but `identity`, `folder` and
+    `record` is the same on every machine.
     """
 
     overrides: tuple[str, ...]
@@ -50,13 +52,52 @@ class Cell:
         """The planned run, on whatever machine."""
         return self.cell_hash, self.config.seed
 
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.config.model.name
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.config.task.name
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.config.method.name
+
+    @property
+    def label(self) -> str:
+        """The method with its rank, as tables and folders have it."""
+        return self.config.method.label
+
+    @property
+    def rank(self) -> int | None:
+        """The adapter's rank, if it has one."""
+        return get_rank(self.config)
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """Everything in conf/ that can change the run's result, the seed apart: a view, not to be changed."""
+        return describe_plan(self.config, self._source_hash)
+
     @cached_property
     def identity(self) -> Identity:
-        """The run as this machine makes it. What the machine is takes seconds to find out, once."""
-        from glue_harness.hardware import resolve_environment
+        """The run as this machine makes it. What the machine is takes seconds to find out, once.
 
-        source_hash = None if self.source is None else self.source.cell_hash
-        return identify(self.config, resolve_environment(self.config.trainer), source_hash)
+        Raises:
+            InputError: this machine cannot make it as it is planned.
+        """
+        return self.identify_on(resolve_environment(self.config.trainer))
+
+    def identify_on(self, environment: Environment) -> Identity:
+        """Return the run as a machine makes it that gives it `environment`."""
+        return identify(self.config, environment, self._source_hash)
+
+    @property
+    def _source_hash(self) -> str | None:
+        return None if self.source is None else self.source.cell_hash
 
     @property
     def folder(self) -> Path:

@@ -67,7 +67,7 @@ def hash_plan(config: Config, source_hash: str | None = None) -> str:
     Raises:
         ValueError: the run starts from another one, and that one's cell hash is not given.
     """
-    return hash_planned(_describe_plan(config, source_hash))
+    return hash_planned(describe_plan(config, source_hash))
 
 
 def identify(config: Config, environment: Environment, source_hash: str | None = None) -> Identity:
@@ -83,12 +83,17 @@ def identify(config: Config, environment: Environment, source_hash: str | None =
         task=config.task.name,
         method=config.method.name,
         label=config.method.label,
-        rank=(config.method.adapter or {}).get("r"),
+        rank=get_rank(config),
         seed=config.seed,
-        planned=json.loads(json.dumps(_describe_plan(config, source_hash))),  # a copy, as a record holds it
+        planned=json.loads(json.dumps(describe_plan(config, source_hash))),  # a copy, as a record holds it
         environment=environment,
         numerics=current_numerics(config.method.adapter),
     )
+
+
+def get_rank(config: Config) -> int | None:
+    """Return the rank of a configuration's adapter, or None where it has no adapter, or one without ranks."""
+    return (config.method.adapter or {}).get("r")
 
 
 def current_numerics(adapter: dict[str, Any] | None) -> int:
@@ -102,7 +107,7 @@ def hash_planned(planned: dict[str, Any]) -> str:
     return _hash(planned)
 
 
-def _describe_plan(config: Config, source_hash: str | None) -> dict[str, Any]:
+def describe_plan(config: Config, source_hash: str | None) -> dict[str, Any]:
     """Return everything in conf/ that can change a run's result, the seed apart: views, not copies."""
     planned = {
         "model": _without(vars(config.model), "name") | {"weights": vars(config.model.weights)},

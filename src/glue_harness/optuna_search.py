@@ -85,7 +85,7 @@ def require_optuna() -> None:
 def _group(plan: Plan) -> dict[Key, list[Cell]]:
     groups: dict[Key, list[Cell]] = {}
     for cell in plan.cells:
-        groups.setdefault((cell.identity.label, cell.identity.task), []).append(cell)
+        groups.setdefault((cell.label, cell.task), []).append(cell)
     return groups
 
 

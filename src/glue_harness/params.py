@@ -112,27 +112,27 @@ def _plan(overrides: list[str]) -> Plan:
 def _compare_cells(cells: list[Cell], overrides: list[str]) -> list[Count]:
     shared = [override for override in overrides if override.startswith(("task", "model."))]
     counts: list[Count] = []
-    for model in dict.fromkeys(cell.identity.model for cell in cells):
-        own = [cell for cell in cells if cell.identity.model == model]
+    for model in dict.fromkeys(cell.model for cell in cells):
+        own = [cell for cell in cells if cell.model == model]
         baselines = _find_baselines(own, [*shared, f"model={model}"])
-        known = {cell.identity.cell_hash: cell for cell in [*own, *baselines.values()]}
+        known = {cell.cell_hash: cell for cell in [*own, *baselines.values()]}
         parameters = {key: count_parameters(cell.config) for key, cell in known.items()}
-        adapters = {axes: parameters[cell.identity.cell_hash].adapter for axes, cell in baselines.items()}
-        counts += [_describe(cell, parameters[cell.identity.cell_hash], adapters) for cell in own]
+        adapters = {axes: parameters[cell.cell_hash].adapter for axes, cell in baselines.items()}
+        counts += [_describe(cell, parameters[cell.cell_hash], adapters) for cell in own]
     return counts
 
 
 def _find_baselines(cells: list[Cell], overrides: list[str]) -> dict[Axes, Cell]:
     """Return what one model's cells are compared with: from among them, or else planned with `overrides`."""
     largest = max_rank(cells[0].config.model)
-    ranks = sorted({rank for cell in cells if (rank := cell.identity.rank) is not None and rank <= largest})
+    ranks = sorted({rank for cell in cells if (rank := cell.rank) is not None and rank <= largest})
     wanted: list[Axes] = [("full", None), ("lora_qv", QV_RANK), *itertools.product(("lora", "dora"), ranks)]
-    found = {(c.identity.method, c.identity.rank): c for c in cells if _name_settings(c) is None}
+    found = {(c.method, c.rank): c for c in cells if _name_settings(c) is None}
     for method in dict.fromkeys(method for method, rank in wanted if (method, rank) not in found):
         own_ranks = [str(rank) for name, rank in wanted if name == method and rank is not None]
         swept = [f"rank={','.join(own_ranks)}"] if own_ranks else []
         planned = sweep.plan([*overrides, f"method={method}", *swept]).cells
-        found |= {(cell.identity.method, cell.identity.rank): cell for cell in planned}
+        found |= {(cell.method, cell.rank): cell for cell in planned}
     return {axes: found[axes] for axes in wanted}
 
 
@@ -145,19 +145,18 @@ def _describe(cell: Cell, own: Parameters, adapters: dict[Axes, int]) -> Count:
         baseline = adapters.get((method, rank))
         return baseline / own.adapter if baseline and own.adapter else None
 
-    identity = cell.identity
     return Count(
-        model=identity.model,
-        method=identity.method,
-        label=identity.label,
-        rank=identity.rank,
+        model=cell.model,
+        method=cell.method,
+        label=cell.label,
+        rank=cell.rank,
         settings=_name_settings(cell),
         outputs=len(cell.config.task.labels) or 1,
         parameters=own,
         times_fewer=TimesFewer(
-            lora=times_fewer("lora", identity.rank),
+            lora=times_fewer("lora", cell.rank),
             lora_qv=times_fewer("lora_qv", QV_RANK),
-            dora=times_fewer("dora", identity.rank),
+            dora=times_fewer("dora", cell.rank),
             full=times_fewer("full", None),
         ),
     )

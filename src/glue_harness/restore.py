@@ -16,6 +16,8 @@ from glue_harness.entry import EXIT_BAD_INPUT, command_line
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, Row
 from glue_harness.files import write_atomically
+from glue_harness.grid import Cell
+from glue_harness.hardware import Environment
 from glue_harness.identity import Identity
 from glue_harness.records import (
     RECORD_NAME,
@@ -44,10 +46,11 @@ class Report:
     refused: list[str]
 
 
-def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
+def restore(plan: Plan, results_folder: Path, runs_dir: Path, whole: Plan | None = None) -> Report:
     """Write the record and the kept dev logits of every planned run that the evidence has as finished.
 
-    A run goes to the folder of the environment it was made in. Records that exist are left alone.
+    A run goes to the folder of the environment it was made in. Records that exist are left alone. `whole` is
+    the experiment's plan if `plan` is a part of it.
 
     Raises:
         InputError: there is no evidence, or it is damaged.
@@ -58,13 +61,13 @@ def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
     rows = {(row["cell"], row["seed"]): row for row in evidence.list_rows(committed.runs)}
     epochs = evidence.group_rows(committed.epochs)
     restored, present, refused = 0, 0, []
-    for identity in (cell.identity for cell in plan.cells):
-        key = (identity.cell_hash, identity.seed)
+    for cell in plan.cells:
+        key = cell.key
         if key not in rows or rows[key]["status"] not in FINISHED:
             continue
         place = f"{results_folder / 'runs.csv'}: cell {key[0]}, seed {key[1]}: "
         try:
-            record = rebuild_record(identity, rows[key], epochs.get(key, []))
+            record = rebuild_record(cell, rows[key], epochs.get(key, []))
         except InputError as error:
             refused.append(f"{place}{error}")
             continue
@@ -72,8 +75,8 @@ def restore(plan: Plan, results_folder: Path, runs_dir: Path) -> Report:
             restored += 1
         else:
             present += 1
-    planned = {(cell.identity.cell_hash, cell.identity.seed) for cell in plan.cells}
-    stray = sum(row["status"] in FINISHED for key, row in rows.items() if key not in planned)
+    known = {cell.key for cell in (whole or plan).cells}
+    stray = sum(row["status"] in FINISHED for key, row in rows.items() if key not in known)
     if stray:
         refused.append(
             f"{results_folder / 'runs.csv'}: {stray} finished runs are not of this plan's configuration"
@@ -100,17 +103,16 @@ def _write_logits(record: RunRecord, committed: evidence.Evidence, folder: Path)
             write_atomically(logits_path(folder, epoch), buffer.getvalue())
 
 
-def rebuild_record(planned: Identity, row: Row, epoch_rows: list[Row]) -> RunRecord:
+def rebuild_record(cell: Cell, row: Row, epoch_rows: list[Row]) -> RunRecord:
     """Return the record that a row of runs.csv and its rows of epochs.csv were made from.
 
     Raises:
         InputError: the row does not describe a run of this cell: its configuration hash is another.
     """
     try:
-        environment = {name: row[name] for name in type(planned.environment).model_fields}
-        identity = Identity.model_validate(
-            planned.model_dump() | {"environment": environment, "numerics": row["numerics"]}
-        )
+        environment = Environment.model_validate({name: row[name] for name in Environment.model_fields})
+        planned = cell.identify_on(environment).model_dump()
+        identity = Identity.model_validate(planned | {"numerics": row["numerics"]})
         if identity.config_hash != row["config_hash"]:
             raise InputError(f"config_hash={row['config_hash']}: allowed is {identity.config_hash}")
         has_parameters, has_cost = row["total_parameters"] is not None, row["total_seconds"] is not None
@@ -163,8 +165,9 @@ def _rebuild_epochs(epoch_rows: list[Row]) -> list[Epoch]:
 def main() -> None:
     """Run from the command line; bad input, or a row that is refused, is one line each and exit code 2."""
     with command_line():
-        plan = sweep.plan(sys.argv[1:])
-        report = restore(plan, Path(plan.config.results_dir, plan.name), Path(plan.config.runs_dir))
+        plan, whole = sweep.plan(sys.argv[1:]), sweep.plan(sweep.without_filters(sys.argv[1:]))
+        results_folder = Path(plan.config.results_dir, plan.name)
+        report = restore(plan, results_folder, Path(plan.config.runs_dir), whole)
     for line in report.refused:
         print(f"error: {line}", file=sys.stderr)
     print(f"restored {report.restored} records, {report.present} already there")

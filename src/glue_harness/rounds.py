@@ -34,7 +34,7 @@ def check_search(plan: Plan) -> None:
     for cell in plan.cells:
         allowed = "a share of train, since no dev row may choose a setting"
         require(cell.config.data.holdout is not None, "data.holdout", "null", allowed)
-        groups.setdefault((cell.identity.method, cell.identity.task), []).append(cell)
+        groups.setdefault((cell.method, cell.task), []).append(cell)
     size, epochs = len(next(iter(groups.values()))), plan.cells[0].config.trainer.epochs
     for (method, task), cells in groups.items():
         place = f"experiment={plan.config.experiment.name}: {method} on {task}: "
@@ -80,7 +80,7 @@ def get_rates(cell: Cell) -> RatePair:
 
 
 def _get_trial(cell: Cell) -> tuple[str, str, RatePair]:
-    return cell.identity.method, cell.identity.task, get_rates(cell)
+    return cell.method, cell.task, get_rates(cell)
 
 
 def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: Asked) -> list[str] | None:
@@ -90,10 +90,9 @@ def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: As
     """
     blocks, fixed = [], [o for o in overrides if o in plan.cells[0].overrides]
     for cell in plan.cells:
-        identity = cell.identity
-        if (identity.method, identity.task) not in asked:
+        if (cell.method, cell.task) not in asked:
             continue
-        if get_rates(cell) in finalists.get((identity.model, identity.method), []):
+        if get_rates(cell) in finalists.get((cell.model, cell.method), []):
             axes = (override.partition("=") for override in cell.overrides if override not in fixed)
             blocks.append("{" + ",".join(f"{axis}:[{value}]" for axis, _, value in axes) + "}")
     kept = [o for o in fixed if not o.startswith("experiment.grid=")]
@@ -102,7 +101,7 @@ def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: As
 
 def describe_final(plan: Plan, asked: Asked) -> str:
     """Say before the first round what the final one will cost at least: two trials of what is asked for."""
-    cells = {(cell.identity.method, cell.identity.task): cell for cell in plan.cells}
+    cells = {(cell.method, cell.task): cell for cell in plan.cells}
     counted = [count_examples(cells[place].config) for place in asked]
     rows = "" if None in counted else f", at least {2 * sum(n or 0 for n in counted):,} rows to train on"
     return f"{plan.name}: then two trials or more of each, {plan.cells[0].config.trainer.epochs} epochs{rows}"
@@ -110,9 +109,9 @@ def describe_final(plan: Plan, asked: Asked) -> str:
 
 def describe_cost(plan: Plan) -> str:
     """Say what a round costs: its trials, and the rows that all of them train on."""
-    methods = dict.fromkeys(cell.identity.method for cell in plan.cells)
-    tasks = dict.fromkeys(cell.identity.task for cell in plan.cells)
-    groups = len({(cell.identity.method, cell.identity.task) for cell in plan.cells})
+    methods = dict.fromkeys(cell.method for cell in plan.cells)
+    tasks = dict.fromkeys(cell.task for cell in plan.cells)
+    groups = len({(cell.method, cell.task) for cell in plan.cells})
     # a search that draws its trials has as many as it says, each at a length that its grid has too
     drawn = 1.0 if plan.config.search.trials is None else plan.config.search.trials * groups / len(plan.cells)
     counted = [count_examples(cell.config) for cell in plan.cells]

@@ -16,7 +16,7 @@ import numpy as np
 
 from glue_harness import evidence, stats, sweep
 from glue_harness.captions import METHODS, name_metric, name_row, name_task
-from glue_harness.collection import collect
+from glue_harness.collection import collect, restrict
 from glue_harness.comparison import FIRST, Pair, pair_rows
 from glue_harness.entry import command_line
 from glue_harness.errors import InputError
@@ -81,12 +81,13 @@ def compare(overrides: list[str]) -> str:
     Raises:
         InputError: no runs of EDoRA beside another method's, or dev labels that cannot be had.
     """
-    plan = sweep.plan(overrides)
-    collected = collect(plan, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
+    plan, whole = sweep.plan(overrides), sweep.plan(sweep.without_filters(overrides))
+    evidence_of_all = collect(whole, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
+    collected = restrict(evidence_of_all, plan)
     if plan.config.protocol.dev != "whole":
         raise InputError(f"protocol={plan.config.protocol.name}: allowed is one that reports on all of dev")
     selection = select(collected, plan.config.protocol, plan.config.experiment.searched)
-    cells = {cell.identity.task: cell for cell in plan.cells}
+    cells = {cell.task: cell for cell in plan.cells}
     found = [pair for task, cell in cells.items() for pair in compare_task(selection, collected, task, cell)]
     if not found:
         raise InputError(

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -25,10 +25,11 @@ from glue_harness.entry import command_line
 from glue_harness.errors import InputError
 from glue_harness.files import write_atomically
 from glue_harness.grid import Cell
+from glue_harness.inventory import Inventory
 from glue_harness.leaderboard import SHEETS, Sheet, check_sheets, check_submission, write_archive, write_sheet
 from glue_harness.logits import logits_files
 from glue_harness.preparation import Prepared, prepare
-from glue_harness.records import TRAINED_WEIGHTS, Status
+from glue_harness.records import TRAINED_WEIGHTS, Status, read_record
 from glue_harness.sources import load_split
 from glue_harness.sweep import Plan
 from glue_harness.trainer import GlueTrainer, build_trainer
@@ -40,6 +41,13 @@ DIAGNOSED = "mnli"
 
 TOLERANCE = 0.05
 """How far dev logits may be from those that the run wrote, as a share of the largest: machines round."""
+
+
+class Run(NamedTuple):
+    """A finished run and its folder, on whatever machine it was made."""
+
+    cell: Cell
+    folder: Path
 
 
 def submit(overrides: list[str]) -> Path:
@@ -55,17 +63,20 @@ def submit(overrides: list[str]) -> Path:
     if plan.config.data.name == "miniature":
         raise InputError("data=miniature: generated text has no leaderboard; allowed is hub or local")
     _require_one_system(plan)
-    chosen = {task: cell for task in _list_tasks(plan) if (cell := _choose_run(plan, task)) is not None}
+    inventory = plan.take_inventory()
+    chosen = {
+        task: run for task in _list_tasks(plan) if (run := _choose_run(plan, task, inventory)) is not None
+    }
     if not chosen:
         raise InputError(
-            f"{plan.config.runs_dir}: no finished run of {plan.cells[0].identity.label} keeps its weights; "
+            f"{plan.config.runs_dir}: no finished run of {plan.cells[0].label} keeps its weights; "
             "allowed is one task at least (restored runs have none)"
         )
     sheets = {}
     for sheet in SHEETS:
-        cell = chosen.get(DIAGNOSED if sheet.task == DIAGNOSTIC else sheet.task)
-        sheets[sheet.name] = write_sheet(sheet, _fill(sheet, cell, plan.config))
-    folder = Path(plan.config.results_dir, plan.name, "submission", plan.cells[0].identity.label)
+        run = chosen.get(DIAGNOSED if sheet.task == DIAGNOSTIC else sheet.task)
+        sheets[sheet.name] = write_sheet(sheet, _fill(sheet, run, plan.config))
+    folder = Path(plan.config.results_dir, plan.name, "submission", plan.cells[0].label)
     check_sheets({f"{name}.tsv": text for name, text in sheets.items()}, folder)
     for name, text in sheets.items():
         write_atomically(folder / f"{name}.tsv", text.encode())
@@ -75,41 +86,39 @@ def submit(overrides: list[str]) -> Path:
 
 
 def _require_one_system(plan: Plan) -> None:
-    systems = list(dict.fromkeys((cell.identity.model, cell.identity.label) for cell in plan.cells))
+    systems = list(dict.fromkeys((cell.model, cell.label) for cell in plan.cells))
     if len(systems) > 1:
         shown = ", ".join(f"{label} of {model}" for model, label in systems)
         raise InputError(
             f"only: {shown} are {len(systems)} systems; allowed is one: METHODS=edora RANKS=16, for instance"
         )
     if plan.cells[0].config.method.adapter is None:
-        label = plan.cells[0].identity.label
+        label = plan.cells[0].label
         raise InputError(f"method={label}: its runs keep no weights; allowed is a method with an adapter")
 
 
 def _list_tasks(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(cell.identity.task for cell in plan.cells))
+    return list(dict.fromkeys(cell.task for cell in plan.cells))
 
 
-def _choose_run(plan: Plan, task: str) -> Cell | None:
+def _choose_run(plan: Plan, task: str, inventory: Inventory) -> Run | None:
     """Return the finished run of a task whose last epoch is best on dev, the first of equals."""
-    scores = {}
-    for number, cell in enumerate(plan.cells):
-        record = cell.record() if cell.identity.task == task else None
-        if (
-            record is not None
-            and record.status is Status.COMPLETE
-            and (cell.folder / TRAINED_WEIGHTS).is_file()
-        ):
-            scores[number] = record.epochs[-1].metrics["all"][record.headline] or 0.0
-    return plan.cells[max(scores, key=lambda number: scores[number])] if scores else None
+    scored: list[tuple[float, Run]] = []
+    for cell in (cell for cell in plan.cells if cell.task == task):
+        for found in inventory.find(cell.key):
+            record = read_record(found.folder) if (found.folder / TRAINED_WEIGHTS).is_file() else None
+            if record is not None and record.status is Status.COMPLETE:
+                score = record.epochs[-1].metrics["all"][record.headline] or 0.0
+                scored.append((score, Run(cell, found.folder)))
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
-def _fill(sheet: Sheet, cell: Cell | None, config: Config) -> Sequence[float]:
+def _fill(sheet: Sheet, run: Run | None, config: Config) -> Sequence[float]:
     """Return the predictions of a run, or where there is none a constant, with a warning."""
     try:
-        if cell is not None:
-            return predict(cell, sheet)
-        reason = "no finished run"
+        if run is not None:
+            return predict(run, sheet)
+        reason = "no finished run that keeps its weights"
     except InputError as error:
         if sheet.task != DIAGNOSTIC:
             raise
@@ -144,22 +153,22 @@ def compose_task(sheet: Sheet, config: Config) -> Task:
     return replace(task, name=DIAGNOSTIC, splits={"test": Split(rows=sheet.rows)})
 
 
-def predict(cell: Cell, sheet: Sheet) -> Sequence[float]:
-    """Return a finished run's predictions on a test set: label ids, or scores.
+def predict(run: Run, sheet: Sheet) -> Sequence[float]:
+    """Return a finished run's predictions on a test set: label ids, or scores; this machine computes them.
 
     Raises:
         InputError: the test set is not to be had, or the weights do not give the run's dev logits.
     """
-    config = cell.config
+    cell, config = run.cell, run.cell.config
     task = config.task if sheet.task == config.task.name else compose_task(sheet, config)
     rows = load_split(config.data, task, sheet.split)
     prepared = prepare(config, cell.identity)
-    load_weights(prepared, cell.folder / TRAINED_WEIGHTS)
+    load_weights(prepared, run.folder / TRAINED_WEIGHTS)
     test = tokenise(rows, task, prepared.tokenizer, config.trainer.max_length)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = build_trainer(prepared, config, cell.identity.environment, Path(scratch))
         trainer.compute_metrics = None
-        _check_dev(_compute_logits(trainer, prepared.dev), cell)
+        _check_dev(_compute_logits(trainer, prepared.dev), run.folder)
         logits = _compute_logits(trainer, test)  # (rows, outputs)
     return (logits[:, 0] if sheet.values is None else logits.argmax(axis=1)).tolist()
 
@@ -188,12 +197,12 @@ def _compute_logits(trainer: GlueTrainer, split: TokenisedSplit) -> np.ndarray:
     return logits
 
 
-def _check_dev(logits: np.ndarray, cell: Cell) -> None:
-    written = np.load(max(logits_files(cell.folder).items())[1])  # (rows, outputs)
+def _check_dev(logits: np.ndarray, folder: Path) -> None:
+    written = np.load(max(logits_files(folder).items())[1])  # (rows, outputs)
     apart = float(np.abs(logits - written).max())
     if apart > TOLERANCE * float(np.abs(written).max()):
         raise InputError(
-            f"{cell.folder}: its weights give dev logits {apart:.3g} from those that it wrote; allowed is "
+            f"{folder}: its weights give dev logits {apart:.3g} from those that it wrote; allowed is "
             "the weights, data and code that it was made with"
         )
 

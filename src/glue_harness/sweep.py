@@ -128,6 +128,11 @@ def plan(overrides: list[str]) -> Plan:
     return Plan(name=name, title=base.experiment.title or name, config=base, cells=list(cells.values()))
 
 
+def without_filters(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that choose all of an experiment, of those that choose a part of it."""
+    return [override for override in overrides if not override.startswith("only.")]
+
+
 def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
     """Check that every cell's rates are those of a search.
 

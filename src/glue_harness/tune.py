@@ -67,11 +67,11 @@ def tune(overrides: list[str]) -> list[TaskFinding | None]:
     """
     named = any(override.startswith("experiment=") for override in overrides)
     chosen = overrides if named else ["experiment=tune", *overrides]
-    unfiltered = [override for override in chosen if not override.startswith("only.")]
+    unfiltered = sweep.without_filters(chosen)
     whole = sweep.plan(unfiltered)
     check_search(whole)
     wanted = whole if unfiltered == chosen else sweep.plan(chosen)
-    asked = dict.fromkeys((cell.identity.method, cell.identity.task) for cell in wanted.cells)
+    asked = dict.fromkeys((cell.method, cell.task) for cell in wanted.cells)
     if whole.config.search.name == "optuna":
         last, first = _run_optuna(whole, wanted, unfiltered), None
     elif whole.config.experiment.final is None:
@@ -88,7 +88,7 @@ def tune(overrides: list[str]) -> list[TaskFinding | None]:
 
 def _run_two_rounds(whole: Plan, wanted: Plan, chosen: Sequence[str], asked: Asked) -> tuple[Round, Round]:
     """Run what is left of both rounds; return the final one and the first."""
-    overrides = name_final(whole, [o for o in chosen if not o.startswith("only.")])
+    overrides = name_final(whole, sweep.without_filters(chosen))
     final = plan_final(whole, overrides)
     for plan in (whole, final):
         _collect(plan)  # evidence of another search is refused before anything runs

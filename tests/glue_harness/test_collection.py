@@ -9,6 +9,7 @@ from glue_harness.collection import collect, describe_settings
 from glue_harness.errors import InputError
 from glue_harness.evidence import list_rows
 from glue_harness.files import write_together
+from glue_harness.grid import Cell
 from glue_harness.identity import hash_plan
 from glue_harness.records import RECORD_NAME, Status
 
@@ -209,3 +210,24 @@ def test_a_setting_that_differs_in_one_task_is_named_in_all():
     cells = [make_cell("rte", learning_rate=1e-3), make_cell("rte", learning_rate=2e-3), make_cell("cola")]
     rates = ["trainer.learning_rate=0.001", "trainer.learning_rate=0.002", "trainer.learning_rate=0.001"]
     assert settings_of(*cells) == rates
+
+
+def test_evidence_is_collected_on_a_machine_that_could_not_make_the_runs(tmp_path, monkeypatch):
+    """The runs were made with `trainer.precision=bf16`; this machine has no bf16."""
+    elsewhere = make_cell(environment=GPU)
+    config = replace(elsewhere.config, trainer=replace(elsewhere.config.trainer, precision="bf16"))
+    cell = Cell((), config, hash_plan(config))
+    write_run(make_record(elsewhere, identity=cell.identify_on(GPU)), tmp_path / "runs")
+    monkeypatch.setattr("glue_harness.hardware.has_bf16", lambda device: False)
+    with pytest.raises(InputError, match="no bf16"):
+        _ = cell.identity
+    collected = collect(make_plan([cell], tmp_path), tmp_path / "runs", tmp_path / "results" / "demo")
+    assert statuses(collected) == ["complete"]
+
+
+def test_an_error_of_any_length_is_read_back(gather, tmp_path):
+    record = make_record(make_cell(), status=Status.FAILED, error="missing keys: " + "x" * 200_000)
+    write_run(record, tmp_path / "runs")
+    commit(gather(make_cell()), tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert statuses(gather(make_cell())) == ["failed"]

@@ -45,7 +45,7 @@ def test_a_record_becomes_rows_and_the_same_record(tmp_path, task, status):
     folder = write_run(record, tmp_path)
     collected = collect(make_plan([make_cell(task)], tmp_path), tmp_path, tmp_path / "results")
     (row,) = evidence.list_rows(collected.runs)
-    rebuilt = restore.rebuild_record(make_cell(task).identity, row, evidence.list_rows(collected.epochs))
+    rebuilt = restore.rebuild_record(make_cell(task), row, evidence.list_rows(collected.epochs))
     assert rebuilt == record == read_record(folder)
     assert describe_run(rebuilt, folder).row == describe_run(record, folder).row
 
@@ -58,7 +58,7 @@ def test_unknown_provenance_survives(tmp_path):
     row = describe_run(record, tmp_path).row
     collected = evidence.build_frame([row], evidence.RUN_COLUMNS)
     (row,) = evidence.list_rows(collected)
-    assert restore.rebuild_record(make_cell().identity, row, []) == record
+    assert restore.rebuild_record(make_cell(), row, []) == record
 
 
 def test_a_fresh_clone_gets_its_finished_runs_back(plan, cells, tmp_path):
@@ -116,6 +116,13 @@ def set_quoted(path, cell, name, value):
     runs = read.runs.copy()
     runs.loc[chosen, name] = int(value) if value.isdigit() else value
     write_together(path.parent, evidence_files.encode(replace(read, runs=runs)))
+
+
+def test_a_part_of_the_plan_is_restored_without_a_word_about_the_rest(plan, cells, tmp_path):
+    part = make_plan(cells[:1], tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    report = restore.restore(part, tmp_path / "results" / "demo", tmp_path / "runs", plan)
+    assert report == restore.Report(restored=1, present=0, refused=[])
 
 
 def test_no_evidence_is_an_error(plan, tmp_path):

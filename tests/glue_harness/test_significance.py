@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from glue_harness import significance, sweep
+from glue_harness import evidence_files, significance, sweep
+from glue_harness.collection import collect
 from glue_harness.errors import InputError
+from glue_harness.files import write_together
 from glue_harness.records import Status
 from glue_harness.significance import Dev, compare, load_dev
 
@@ -76,6 +78,15 @@ def test_without_two_methods_it_is_one_line(runs, monkeypatch):
     runs.cells[:] = [cell for cell in runs.cells if cell.identity.method == "lora"]
     with pytest.raises(InputError, match="no finished runs of edora beside another method's"):
         compare([])
+
+
+def test_a_filter_takes_a_part_and_leaves_the_evidence_of_the_rest(runs, tmp_path, monkeypatch):
+    folder = tmp_path / "results" / runs.name
+    write_together(folder, evidence_files.encode(collect(runs, tmp_path / "runs", folder)))
+    part = make_plan([cell for cell in runs.cells if cell.config.seed == 1], tmp_path)
+    monkeypatch.setattr(sweep, "plan", lambda overrides: part if overrides else runs)
+    (line,) = [line for line in compare(["only.seed=[1]"]).splitlines() if line.startswith("| RTE")]
+    assert line.split("|")[4].strip() == "1"
 
 
 @pytest.mark.usefixtures("runs")

@@ -15,6 +15,8 @@ from glue_harness.run import run_once
 from glue_harness.submission import submit
 from glue_harness.sweep import plan
 
+from .planned_runs import GPU, make_cell, make_plan, make_record, write_run
+
 TRAINED_TASKS = ("rte", "stsb", "mnli")
 
 
@@ -83,9 +85,9 @@ def test_the_best_run_of_each_task_predicts_and_the_rest_is_filled_up(overrides,
     assert any(np.abs(scores - found).max() < 0.02 for found in expected.values())
     assert len(read_predictions(archive, "MNLI-mm")) == 126
     warnings = capsys.readouterr().err
-    assert "warning: CoLA: no finished run; every row gets '" in warnings
+    assert "warning: CoLA: no finished run that keeps its weights; every row gets '" in warnings
     assert "the most frequent of train" in warnings
-    assert "warning: QNLI: no finished run; every row gets 'entailment'" in warnings
+    assert "warning: QNLI: no finished run that keeps its weights; every row gets 'entailment'" in warnings
     assert "warning: AX: data.root=" in warnings
     assert read_predictions(archive, "QNLI") == ["entailment"] * 7
     assert submit(overrides).read_bytes() == archive.read_bytes()
@@ -112,6 +114,21 @@ def predict_longhand(cell, split):
                 for row in texts
             ]
         )
+
+
+def test_runs_of_another_machine_are_chosen_too(tmp_path):
+    """A login node without a GPU submits what the GPU nodes have trained."""
+    own = [make_cell(seed=seed) for seed in (1, 2, 3, 4)]
+    for cell, score in zip(own, (0.7, 0.8, 0.6, 0.9), strict=True):
+        elsewhere = make_cell(seed=cell.config.seed, environment=GPU)
+        folder = write_run(make_record(elsewhere, scores=(0.95, score)), tmp_path / "runs")
+        if score != 0.9:
+            (folder / TRAINED_WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
+            (folder / TRAINED_WEIGHTS).touch()
+    planned = make_plan(own, tmp_path)
+    chosen = submission._choose_run(planned, "rte", planned.take_inventory())
+    assert chosen.cell is own[1]
+    assert chosen.folder == tmp_path / "runs" / make_cell(seed=2, environment=GPU).identity.folder
 
 
 @pytest.mark.slow
