@@ -44,7 +44,7 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
 
     Raises:
         InputError: a record, its logits or the earlier evidence cannot be used, or the earlier evidence holds
-            runs that the plan does not have.
+            results of runs that the plan does not have.
     """
     earlier = _index(evidence_files.read(results_folder))
     settings = describe_settings(plan.cells)
@@ -57,9 +57,10 @@ def collect(plan: Plan, runs_dir: Path, results_folder: Path) -> Evidence:
         place = {name: names[name] for name in ("model", "task", "label", "cell", "seed")}
         row = {"headline": cell.config.task.headline} | found.row | names
         runs.append(Run(row, [epoch | place for epoch in found.epochs], found.logits))
-    if earlier:
+    results = [run for run in earlier.values() if run.row["status"] != Status.FAILED]  # a failure may lapse
+    if results:
         raise InputError(
-            f"{results_folder}: holds {len(earlier)} runs that are not planned now; allowed is a plan that "
+            f"{results_folder}: holds {len(results)} runs that are not planned now; allowed is a plan that "
             "has them, or another results_dir"
         )
     collected = _join(runs)

@@ -154,10 +154,17 @@ def take_gpu(runs_per_gpu: int) -> Iterator[None]:
 
 
 def _lock_gpu(name: str, place: int, kept: contextlib.ExitStack) -> bool:
-    path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{name}-{place}.lock")
-    if not path.exists():
-        path.touch()
-    lock = path.open("rb")  # enough to lock it, also for another user than the one who made it
+    job = os.environ.get("SLURM_JOB_ID", "")  # each of SLURM's jobs may number GPUs of its own from 0
+    path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{job and f'{job}-'}{name}-{place}.lock")
+    try:
+        if not path.exists():
+            path.touch()
+            path.chmod(0o644)  # another user has to read it to lock it
+        lock = path.open("rb")
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}; allowed is a file that all who use the GPU can read"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -64,12 +64,19 @@ class Found:
     attempts: int
 
 
+class Running(NamedTuple):
+    """A run in progress: the folder that its owner has, and how far it is."""
+
+    folder: Path
+    progress: Progress
+
+
 @dataclass(frozen=True)
 class Inventory:
     """The records of every environment and numerics, and the runs in progress, by planned run."""
 
     records: dict[Key, list[Found]] = field(default_factory=dict)
-    running: dict[Key, Progress] = field(default_factory=dict)
+    running: dict[Key, Running] = field(default_factory=dict)
 
     def find(self, key: Key) -> list[Found]:
         """Return a planned run's records of today's numerics, whatever environment they come from."""
@@ -97,6 +104,20 @@ def take_inventory(runs_dir: Path, models: Iterable[str]) -> Inventory:
         for model in sorted(set(models)):
             for settings in _list_settings(str(runs_dir / model)):
                 _take_settings(settings, inventory)
+    return inventory
+
+
+def look_for(key: Key, label_folder: Path) -> Inventory:
+    """Read what there is of one planned run, as any machine makes it.
+
+    `label_folder`: the folder <runs_dir>/<model>/<task>/<label> that its folders lie below.
+
+    Raises:
+        InputError: a record there cannot be read.
+    """
+    inventory = Inventory()
+    for settings in _list_folders(str(label_folder)):
+        _take_folder(f"{settings}/seed{key[1]}", inventory, hash_planned)
     return inventory
 
 
@@ -145,20 +166,28 @@ def _list_folders(parent: str) -> list[str]:
 
 def _take_settings(settings: str, inventory: Inventory) -> None:
     """Take in the seeds of one configuration hash; they share their plan, which is hashed once."""
-    planned: dict[str, Any] | None = None
-    cell = ""
+    last: tuple[dict[str, Any], str] | None = None
+
+    def hash_once(planned: dict[str, Any]) -> str:
+        nonlocal last
+        if last is None or last[0] != planned:
+            last = planned, hash_planned(planned)
+        return last[1]
+
     for folder in _list_folders(settings):
-        head = _read_head(folder)
-        if head is not None:
-            if head.identity.planned != planned:
-                planned = head.identity.planned
-                cell = hash_planned(planned)
-            found = inventory.records.setdefault((cell, head.identity.seed), [])
-            found.append(_describe(head, Path(folder)))
-        if (head is None or head.status is Status.FAILED) and is_owned(Path(folder)):
-            progress = read_progress(Path(folder))
-            if progress is not None:
-                inventory.running[progress.cell, progress.seed] = progress
+        _take_folder(folder, inventory, hash_once)
+
+
+def _take_folder(folder: str, inventory: Inventory, hash_plan: Callable[[dict[str, Any]], str]) -> None:
+    """Take in what one run's folder has: a record, or else a run in progress."""
+    head = _read_head(folder)
+    if head is not None:
+        key = hash_plan(head.identity.planned), head.identity.seed
+        inventory.records.setdefault(key, []).append(_describe(head, Path(folder)))
+    if (head is None or head.status is Status.FAILED) and is_owned(Path(folder)):
+        progress = read_progress(Path(folder))
+        if progress is not None:
+            inventory.running[progress.cell, progress.seed] = Running(Path(folder), progress)
 
 
 class _Part(BaseModel):

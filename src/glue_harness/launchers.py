@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import importlib.util
 import itertools
 import os
@@ -17,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from glue_harness.config import name_run
-from glue_harness.endings import End, Ending, describe_end
+from glue_harness.endings import End, Ending, describe_end, describe_owned
 from glue_harness.errors import InputError, require
 from glue_harness.grid import Cell
-from glue_harness.inventory import Inventory, Key, take_inventory
+from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import Status, read_record
 from glue_harness.run_lock import is_owned
 
 ANSWER_SECONDS = 3.0
 """How long a cluster may take to say that it is there."""
+
+SLURM_ANSWER_SECONDS = 30.0
+"""How long SLURM may: a slurmctld at work takes its time."""
 
 POLL_SECONDS = 2.0
 
@@ -119,14 +123,41 @@ def _ask_slurm() -> int:
         raise InputError(f"launcher=slurm: there is no sbatch on this machine; {allowed}")
     ask = ["scontrol", "show", "config"]
     try:
-        answer = subprocess.run(ask, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=SLURM_ANSWER_SECONDS, check=True)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"launcher=slurm: SLURM does not answer within seconds; {allowed}") from error
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.split())
         raise InputError(f"launcher=slurm: SLURM does not answer ({reason}); {allowed}") from error
+    answer_for_every_job()
     settings = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
     return int(next(value for name, value in settings.items() if name.strip() == "MaxArraySize"))
+
+
+class NoResultError(Exception):
+    """A cluster's job has ended without saying how its run did: cancelled, or its node is gone."""
+
+
+def answer_for_every_job() -> None:
+    """Have a job of submitit's that ended without a result return a NoResultError, not raise an error.
+
+    Hydra's launcher asks its jobs one by one: an error of one would leave all others alone while they run.
+    """
+    import submitit
+    from hydra.core.utils import JobReturn, JobStatus
+
+    ask = submitit.Job.results
+
+    @functools.wraps(ask)
+    def answer(job: Any) -> list[Any]:
+        try:
+            return ask(job)
+        except Exception as error:
+            reason = NoResultError(f"job {job.job_id}: {' '.join(str(error).split())}")
+            return [JobReturn(status=JobStatus.FAILED, _return_value=reason)]
+
+    if not hasattr(ask, "__wrapped__"):
+        setattr(submitit.Job, "results", answer)  # noqa: B010  typed as what it is
 
 
 def split_evenly(cells: Sequence[Cell], at_most: int | None) -> list[Sequence[Cell]]:
@@ -213,6 +244,8 @@ def describe_runs(cells: Sequence[Cell]) -> list[Ending]:
 
 def _describe_run(cell: Cell, inventory: Inventory) -> Ending:
     state = inventory.state(cell.key)
+    if state is State.RUNNING:
+        return describe_owned(inventory.running[cell.key].folder)
     for found in inventory.find(cell.key):
         if found.status == state:
             return describe_end(found.status, found.error, found.folder)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,10 @@ Key = tuple[str, str]
 """A study: the method's label and the task."""
 
 
-def run_trials(whole: Plan, wanted: Plan) -> tuple[Plan, dict[Key, int]]:
+def run_trials(whole: Plan, wanted: Plan, check: Callable[[Plan], object]) -> tuple[Plan, dict[Key, int]]:
     """Run the missing trials of the methods and tasks of `wanted`, several at once.
+
+    `check` is given the plan of the trials that there are, before there are more.
 
     Returns:
         The plan of all trials that `whole`'s methods and tasks have had, without the pruned ones, and the
@@ -61,6 +64,7 @@ def run_trials(whole: Plan, wanted: Plan) -> tuple[Plan, dict[Key, int]]:
         if not ours:
             raise InputError(f"search=optuna: {folder} is in use; allowed is one search there at a time")
         studies = {key: _open_study(cells, search, folder) for key, cells in groups.items()}
+        check(_describe(whole, studies, groups)[0])
         with open_bar(total=(search.trials or 0) * len(asked), desc="trials", unit="trial") as bar:
             for key in asked:
                 _run_study(studies[key], groups[key], bar)

@@ -70,7 +70,10 @@ def align(table: Sequence[Sequence[str]]) -> list[str]:
 def list_running(plan: Plan, inventory: Inventory) -> list[str]:
     """Return a line for each run in progress: how far it is, what is left, where it runs."""
     cells = plan.select(inventory, [State.RUNNING])
-    return [f"{name_run(cell.config)}: {_describe_progress(inventory.running[cell.key])}" for cell in cells]
+    return [
+        f"{name_run(cell.config)}: {_describe_progress(inventory.running[cell.key].progress)}"
+        for cell in cells
+    ]
 
 
 def _describe_progress(progress: Progress) -> str:

@@ -116,6 +116,8 @@ def _attempt(
         why = hear_failure() or _explain(error, config, identity)
         record = begun.model_copy(update={"error": why})
         drop_partial(folder)  # which makes space for the record
+        if (ended := _find_ending(folder)) is not None:  # a lost lock: another has brought it to its end
+            return ended
     write_record(record, folder)
     if record.status is not Status.FAILED:  # a run that failed may go on from its checkpoint
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -21,18 +22,22 @@ from glue_harness.endings import End, Ending, describe_owned, find_ending
 from glue_harness.errors import InputError
 from glue_harness.hardware import take_gpu
 from glue_harness.identity import Identity
+from glue_harness.inventory import look_for
 from glue_harness.run_lock import is_owned
 
 PRELOADED = ("glue_harness.run", "edora")
 """Imported once by the fork server: a run then starts in a fraction of a second, with nothing left over."""
 
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
-"""SLURM announces a job's end to all of its processes; it is submitit's to act on, a run would die of it."""
+PREEMPTION = {signal.SIGTERM}
+"""By these SLURM tells all processes of a job that it ends: what follows is submitit's to decide and SLURM's
+to enforce. A run would die of it, and its job end as if all were well, not to be queued again."""
 
 INTERRUPT = {signal.SIGINT}
 """Ctrl-C goes to all processes of a command; a fork server that is importing would print a traceback."""
 
 LOG_NAME = "run.log"
+SLURM_JOB = "SLURM_JOB_ID"
 SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
 """The environment variable by which a launcher's worker on the same machine knows whose worker it is."""
 
@@ -49,13 +54,16 @@ def supervise(config: Config, identity: Identity) -> Ending:
         return ended
     if is_owned(folder):
         return describe_owned(folder)
+    if (elsewhere := _find_elsewhere(folder, identity)) is not None:
+        return elsewhere
     _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run_in_child, args=(config, identity, sender), daemon=False)
-    with _without(ANNOUNCEMENTS | INTERRUPT):
+    resource_tracker.ensure_running()  # started below, it would unblock SIGINT and SIGTERM
+    with _without(ANNOUNCEMENTS | INTERRUPT | (PREEMPTION if SLURM_JOB in os.environ else set())):
         child.start()
     sender.close()
     try:
@@ -65,6 +73,17 @@ def supervise(config: Config, identity: Identity) -> Ending:
     finally:
         child.join()
     return ending or _record_death(config, identity, child.exitcode)
+
+
+def _find_elsewhere(folder: Path, identity: Identity) -> Ending | None:
+    """Return that another machine, which has the run in another folder, has ended it well or is at it."""
+    key = identity.cell_hash, identity.seed
+    inventory = look_for(key, folder.parent.parent)
+    for found in inventory.find(key):
+        if (ended := find_ending(found.folder)) is not None:
+            return ended
+    running = inventory.running.get(key)
+    return None if running is None else describe_owned(running.folder)
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ def _run_optuna(whole: Plan, wanted: Plan, overrides: Sequence[str]) -> Round:
         allowed = "joblib with search=optuna, which starts its trials itself, on this machine"
         require(launcher == "joblib", "launcher", launcher, allowed)
     print(describe_cost(wanted), file=sys.stderr)
-    plan, pruned = run_trials(whole, wanted)
+    plan, pruned = run_trials(whole, wanted, _collect)  # which refuses evidence of another search
     return _record(plan, pruned)
 
 

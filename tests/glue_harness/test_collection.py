@@ -139,6 +139,15 @@ def test_committed_runs_that_are_no_longer_planned_are_never_dropped_in_silence(
         gather(cells[1])
 
 
+def test_a_failure_that_is_no_longer_planned_lapses(gather, tmp_path):
+    """A trial of a search failed, and was given up when it was tried again."""
+    cells = [make_cell(seed=seed) for seed in (1, 2)]
+    write_run(make_record(cells[0], status=Status.FAILED), tmp_path / "runs")
+    write_run(make_record(cells[1]), tmp_path / "runs")
+    commit(gather(*cells), tmp_path)
+    assert statuses(gather(cells[1])) == ["complete"]
+
+
 def test_a_missing_runs_headline_follows_the_plan(gather, tmp_path):
     commit(gather(make_cell("cola")), tmp_path)
     cell = make_cell("cola")

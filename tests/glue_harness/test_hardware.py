@@ -67,6 +67,28 @@ def test_a_run_waits_for_a_gpu_of_its_own_and_keeps_nothing_open_meanwhile(tmp_p
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_slurm_jobs_on_one_node_do_not_wait_for_each_other_s_gpus(monkeypatch, tmp_path):
+    """Each numbers the GPUs that it was given from 0."""
+    with contextlib.ExitStack() as others:
+        for job in ("", "7", "8"):
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+            others.enter_context(hardware.take_gpu(runs_per_gpu=1))
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.lock")} == {0o644}
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_place_that_another_user_keeps_to_themselves_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "glue-harness-gpu-0-0.lock").mkdir()  # for root, no mode bit would do
+    with (
+        pytest.raises(InputError, match=r"gpu-0-0\.lock: Is a directory; allowed is a file that all"),
+        hardware.take_gpu(runs_per_gpu=1),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_several_runs_share_a_gpu_once_each_has_one(monkeypatch):
     taken = []
     monkeypatch.setattr(hardware.time, "sleep", lambda _: running.close())  # who waits sees the first one end

@@ -87,7 +87,7 @@ def test_a_run_in_progress_is_one_that_is_claimed_and_says_so(tmp_path, before):
         write_progress(make_progress(cell), folder)
         inventory = take_inventory(tmp_path, ["tiny"])
         assert inventory.state(cell.key) is State.RUNNING
-        assert inventory.running[cell.key] == make_progress(cell)
+        assert inventory.running[cell.key] == (folder, make_progress(cell))
     after = State.MISSING if before is None else State.FAILED
     assert state(cell, tmp_path) is after  # what a dead run left behind is no run
 

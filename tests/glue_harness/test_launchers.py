@@ -3,16 +3,19 @@
 import os
 import socket
 import stat
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
 from glue_harness import launchers
 from glue_harness.console import Arrivals
 from glue_harness.endings import End, Ending
 from glue_harness.errors import InputError, explain
 from glue_harness.launchers import (
+    answer_for_every_job,
     check_gpu_share,
     describe_runs,
     jobs_per_launch,
@@ -22,8 +25,10 @@ from glue_harness.launchers import (
     runs_elsewhere,
     split_evenly,
 )
+from glue_harness.progress import Progress, write_progress
 from glue_harness.records import Status
 from glue_harness.run_lock import own_run
+from hydra_plugins.glue_grid_sweeper.grid_sweeper import _launch_part
 
 from .planned_runs import GPU, CellElsewhere, make_cell, make_record, write_run
 
@@ -130,12 +135,13 @@ def test_a_slurm_array_is_as_large_as_the_site_allows(fake_slurm):
         ("exec sleep 30", "SLURM does not answer within seconds"),
     ],
 )
-def test_a_slurm_that_cannot_be_reached_is_one_line_within_seconds(fake_slurm, script, message):
+def test_a_slurm_that_cannot_be_reached_is_one_line_in_time(fake_slurm, monkeypatch, script, message):
+    monkeypatch.setattr(launchers, "SLURM_ANSWER_SECONDS", 1.0)
     fake_slurm(script)
     begin = time.monotonic()
     with pytest.raises(InputError, match=message):
         jobs_per_launch(SLURM)
-    assert time.monotonic() - begin < 2 * launchers.ANSWER_SECONDS
+    assert time.monotonic() - begin < 5
 
 
 def test_a_machine_without_slurm_is_one_line(monkeypatch, tmp_path):
@@ -287,6 +293,47 @@ def test_runs_that_a_launcher_gave_up_on_are_told_from_their_records_of_any_mach
     done, lost = describe_runs(cells)
     assert (done.state, lost.state) == ("complete", "lost")
     assert lost.message.startswith("tiny rte lora_r16 seed 2: it has no record")
+
+
+def test_a_run_that_is_still_at_work_when_its_launcher_gave_up_is_waited_for(cells):
+    with own_run(cells[0].folder):
+        write_progress(Progress(*cells[0].key, 3, 10, 7.0, "here", 1), cells[0].folder)
+        running, _ = describe_runs(cells)
+    assert (running.state, running.folder) == (End.BUSY, cells[0].folder)
+
+
+class Job:
+    """One of an array's jobs, as submitit has them."""
+
+    def __init__(self, job_id, outcome):
+        self.job_id, self.outcome = job_id, outcome
+
+    def results(self):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return [self.outcome]
+
+
+class ArrayLauncher:
+    """A launcher that asks its jobs one by one, as Hydra's does."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+
+    def launch(self, overrides, initial_job_idx):
+        return [job.results()[0] for job in self.jobs]
+
+
+def test_one_job_without_a_result_leaves_the_others_theirs(cells, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(Job=Job))
+    done = JobReturn(status=JobStatus.COMPLETED, _return_value=DONE)
+    launcher = ArrayLauncher([Job("7_0", RuntimeError("its node\nis gone")), Job("7_1", done)])
+    answer_for_every_job()
+    answer_for_every_job()  # once is enough
+    lost, well = _launch_part(launcher, cells)
+    assert (lost.state, well) == (End.LOST, DONE)
+    said = capfd.readouterr().err
+    assert said == "error: the launcher has no result of a run (job 7_0: its node is gone)\n"
 
 
 def test_where_the_jobs_of_a_launcher_run():

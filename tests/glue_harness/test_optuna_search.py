@@ -1,5 +1,6 @@
 """search=optuna: drawn between the ends of the grid, poor trials given up, gone on with where it was stopped."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -51,6 +52,10 @@ def test_a_search_has_its_trials_within_the_grid_and_does_none_twice(tmp_path):
     assert tune(grid) == [finding]
     assert all(path.stat().st_mtime_ns == before for path, before in records.items())
     assert (tmp_path / "results" / "tune-tiny_roberta-miniature-optuna" / "search.md").is_file()
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(InputError, match="-optuna: holds . runs that are not planned now"):
+        tune(grid)
+    assert not list((tmp_path / "runs").rglob("record.json"))
 
 
 @pytest.mark.slow
@@ -70,7 +75,7 @@ def test_a_poor_trial_is_given_up_and_leaves_no_run(tmp_path):
         intermediate_values=dict.fromkeys(range(1, 100), 1.0),
     )
     study.add_trial(perfect)
-    trials, pruned = run_trials(whole, whole)
+    trials, pruned = run_trials(whole, whole, check=lambda plan: None)
     assert pruned == {KEY: 1}
     assert [cell.config.trainer.learning_rate for cell in trials.cells] == [1e-3]
     assert not list((tmp_path / "runs").rglob("seed1"))
@@ -109,4 +114,4 @@ def test_two_searches_at_once_are_refused(tmp_path):
     with own_run(tmp_path / "runs" / "optuna" / whole.name) as ours:
         assert ours
         with pytest.raises(InputError, match="is in use; allowed is one search there at a time"):
-            run_trials(whole, whole)
+            run_trials(whole, whole, check=lambda plan: None)
