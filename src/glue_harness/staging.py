@@ -18,8 +18,8 @@ from glue_harness.records import TRAINED_WEIGHTS, find_source
 def start_from_source(adapted: nn.Module, config: Config, identity: Identity) -> None:
     """Give `adapted` the adapter and the head's body of the run that `identity` starts from, if any.
 
-    The head's output layer stays as drawn from the run's own seed, since its outputs mean other labels; so do
-    LoRA-XS's runs that start from MNLI (its main_glue_from_pretrained.py: all but classifier.out_proj).
+    They are those of its last epoch. The head's output layer stays as drawn from the run's own seed: its
+    outputs mean other labels.
 
     Raises:
         InputError: there is no such finished run, or its tensors are not this model's.

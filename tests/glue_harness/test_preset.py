@@ -56,6 +56,14 @@ def test_presets_hold_the_published_values_and_nothing_else():
         assert found == {path: normal(value) for path, value in values.items()}, key
 
 
+def test_the_decay_of_lora_s_scripts():
+    """LoRA's table 9 prints none for RoBERTa; every script that it was made with has the same."""
+    scripts = reference()["hyperparameters"]["lora_scripts"]["scripts"]
+    of_roberta = [script for model in scripts if "roberta" in model for script in scripts[model].values()]
+    assert {script["weight_decay"] for script in of_roberta} == {"0.1"}
+    assert len(of_roberta) == 16
+
+
 def test_the_daggers_rank():
     """It is the r at which LoRA on q and v has the 0.8M parameters of the table's row."""
     (row,) = (row for row in reference()["results"] if row["id"] == "lora_t2_rob_large_lora_dagger")
