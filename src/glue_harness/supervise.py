@@ -49,13 +49,8 @@ def supervise(config: Config, identity: Identity) -> Ending:
     interrupted is not: the same command goes on with it. Nobody outlives the sweep: the child dies with this
     process, and this process, where it is a worker, with its sweeper.
     """
-    folder = Path(config.runs_dir) / identity.folder
-    if (ended := find_ending(folder)) is not None:
-        return ended
-    if is_owned(folder):
-        return describe_owned(folder)
-    if (elsewhere := _find_elsewhere(folder, identity)) is not None:
-        return elsewhere
+    if (known := _look_around(Path(config.runs_dir) / identity.folder, identity)) is not None:
+        return known
     _watch_sweeper()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")
@@ -75,8 +70,14 @@ def supervise(config: Config, identity: Identity) -> Ending:
     return ending or _record_death(config, identity, child.exitcode)
 
 
-def _find_elsewhere(folder: Path, identity: Identity) -> Ending | None:
-    """Return that another machine, which has the run in another folder, has ended it well or is at it."""
+def _look_around(folder: Path, identity: Identity) -> Ending | None:
+    """Return that the run has ended well, or that another process is at it: here, or on a machine of another
+    kind, which has the run in another folder.
+    """
+    if (ended := find_ending(folder)) is not None:
+        return ended
+    if is_owned(folder):
+        return describe_owned(folder)
     key = identity.cell_hash, identity.seed
     inventory = look_for(key, folder.parent.parent)
     for found in inventory.find(key):
