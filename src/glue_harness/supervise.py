@@ -71,8 +71,9 @@ def supervise(config: Config, identity: Identity) -> Ending:
 
 
 def _look_around(folder: Path, identity: Identity) -> Ending | None:
-    """Return that the run has ended well, or that another process is at it: here, or on a machine of another
-    kind, which has the run in another folder.
+    """Return that the run has ended well, or that another process is at it, if so.
+
+    A machine of another kind has the run in another folder.
     """
     if (ended := find_ending(folder)) is not None:
         return ended
