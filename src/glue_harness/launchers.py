@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glue_harness.config import name_run
 from glue_harness.endings import End, Ending, describe_end, describe_owned
@@ -134,12 +134,14 @@ def _ask_slurm() -> int:
     return int(next(value for name, value in settings.items() if name.strip() == "MaxArraySize"))
 
 
-class NoResultError(Exception):
-    """A cluster's job has ended without saying how its run did: cancelled, or its node is gone."""
+class NoResult(NamedTuple):
+    """What stands for the answer of a cluster's job that has ended without one: cancelled, or its node is gone."""
+
+    reason: str
 
 
 def answer_for_every_job() -> None:
-    """Have a job of submitit's that ended without a result return a NoResultError, not raise an error.
+    """Have a job of submitit's that ended without a result return a NoResult, not raise an error.
 
     Hydra's launcher asks its jobs one by one: an error of one would leave all others alone while they run.
     """
@@ -153,8 +155,8 @@ def answer_for_every_job() -> None:
         try:
             return ask(job)
         except Exception as error:
-            reason = NoResultError(f"job {job.job_id}: {' '.join(str(error).split())}")
-            return [JobReturn(status=JobStatus.FAILED, _return_value=reason)]
+            silence = NoResult(f"job {job.job_id}: {' '.join(str(error).split())}")
+            return [JobReturn(status=JobStatus.COMPLETED, _return_value=silence)]
 
     if not hasattr(ask, "__wrapped__"):
         setattr(submitit.Job, "results", answer)  # noqa: B010  typed as what it is

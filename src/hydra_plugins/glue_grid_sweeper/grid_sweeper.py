@@ -131,7 +131,7 @@ class GridSweeper(Sweeper):
 
 def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
     """Launch cells and wait for them; if the launcher gives up, the records tell how far it came."""
-    from glue_harness.launchers import NoResultError, describe_runs
+    from glue_harness.launchers import NoResult, describe_runs
 
     try:
         jobs = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
@@ -139,12 +139,12 @@ def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
         reason = " ".join(str(error).split())
         print(f"error: the launcher gave up ({type(error).__name__}: {reason})", file=sys.stderr)
         return describe_runs(cells)
-    answers = [job._return_value for job in jobs]
-    silent = [n for n, answer in enumerate(answers) if isinstance(answer, NoResultError)]
+    answers = [_describe_job(job) for job in jobs]
+    silent = [n for n, answer in enumerate(answers) if isinstance(answer, NoResult)]
     for n in silent:
-        print(f"error: the launcher has no result of a run ({answers[n]})", file=sys.stderr)
+        print(f"error: the launcher has no result of a run ({answers[n].reason})", file=sys.stderr)
     told = dict(zip(silent, describe_runs([cells[n] for n in silent]), strict=True)) if silent else {}
-    return [told[n] if n in told else _describe_job(job) for n, job in enumerate(jobs)]
+    return [told.get(n, answer) for n, answer in enumerate(answers)]
 
 
 def _describe_job(job: JobReturn) -> Any:
