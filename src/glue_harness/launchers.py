@@ -135,7 +135,7 @@ def _ask_slurm() -> int:
 
 
 class NoResult(NamedTuple):
-    """What stands for the answer of a cluster's job that has ended without one: cancelled, or its node is gone."""
+    """The answer of a cluster's job that has ended without one: cancelled, or its node is gone."""
 
     reason: str
 
