@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import importlib.util
 import itertools
 import os
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from glue_harness.config import name_run
 from glue_harness.endings import End, Ending, describe_end, describe_owned
@@ -129,37 +128,8 @@ def _ask_slurm() -> int:
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.split())
         raise InputError(f"launcher=slurm: SLURM does not answer ({reason}); {allowed}") from error
-    answer_for_every_job()
     settings = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
     return int(next(value for name, value in settings.items() if name.strip() == "MaxArraySize"))
-
-
-class NoResult(NamedTuple):
-    """The answer of a cluster's job that has ended without one: cancelled, or its node is gone."""
-
-    reason: str
-
-
-def answer_for_every_job() -> None:
-    """Have a job of submitit's that ended without a result return a NoResult, not raise an error.
-
-    Hydra's launcher asks its jobs one by one: an error of one would leave all others alone while they run.
-    """
-    import submitit
-    from hydra.core.utils import JobReturn, JobStatus
-
-    ask = submitit.Job.results
-
-    @functools.wraps(ask)
-    def answer(job: Any) -> list[Any]:
-        try:
-            return ask(job)
-        except Exception as error:
-            silence = NoResult(f"job {job.job_id}: {' '.join(str(error).split())}")
-            return [JobReturn(status=JobStatus.COMPLETED, _return_value=silence)]
-
-    if not hasattr(ask, "__wrapped__"):
-        setattr(submitit.Job, "results", answer)  # noqa: B010  typed as what it is
 
 
 def split_evenly(cells: Sequence[Cell], at_most: int | None) -> list[Sequence[Cell]]:

@@ -15,7 +15,6 @@ from glue_harness.console import Arrivals
 from glue_harness.endings import End, Ending
 from glue_harness.errors import InputError, explain
 from glue_harness.launchers import (
-    answer_for_every_job,
     check_gpu_share,
     describe_runs,
     jobs_per_launch,
@@ -28,7 +27,7 @@ from glue_harness.launchers import (
 from glue_harness.progress import Progress, write_progress
 from glue_harness.records import Status
 from glue_harness.run_lock import own_run
-from hydra_plugins.glue_grid_sweeper.grid_sweeper import _launch_part
+from hydra_plugins.glue_grid_sweeper.grid_sweeper import _launch_part, answer_for_every_job
 
 from .planned_runs import GPU, CellElsewhere, make_cell, make_record, write_run
 

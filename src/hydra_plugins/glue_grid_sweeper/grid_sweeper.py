@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -108,6 +108,8 @@ class GridSweeper(Sweeper):
         launcher = self.whole_config.hydra.launcher
         check_gpu_share(launcher, todo[0].config.launcher.runs_per_gpu)
         self.jobs_per_launch = jobs_per_launch(launcher)
+        if launcher["_target_"].endswith("SlurmLauncher"):
+            answer_for_every_job()
         check_writable(Path(todo[0].config.runs_dir))
         from glue_harness.preparation import check_inputs
 
@@ -129,9 +131,36 @@ class GridSweeper(Sweeper):
         return self.instantiate(config=config)
 
 
+class NoResult(NamedTuple):
+    """The answer of a cluster's job that has ended without one: cancelled, or its node is gone."""
+
+    reason: str
+
+
+def answer_for_every_job() -> None:
+    """Have a job of submitit's that ended without a result return a NoResult, not raise an error.
+
+    Hydra's launcher asks its jobs one by one: an error of one would leave all others alone while they run.
+    """
+    import submitit
+
+    ask = submitit.Job.results
+
+    @functools.wraps(ask)
+    def answer(job: Any) -> list[Any]:
+        try:
+            return ask(job)
+        except Exception as error:
+            silence = NoResult(f"job {job.job_id}: {' '.join(str(error).split())}")
+            return [JobReturn(status=JobStatus.COMPLETED, _return_value=silence)]
+
+    if not hasattr(ask, "__wrapped__"):
+        setattr(submitit.Job, "results", answer)  # noqa: B010  typed as what it is
+
+
 def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
     """Launch cells and wait for them; if the launcher gives up, the records tell how far it came."""
-    from glue_harness.launchers import NoResult, describe_runs
+    from glue_harness.launchers import describe_runs
 
     try:
         jobs = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
