@@ -9,6 +9,7 @@ import hashlib
 import os
 import uuid
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -97,15 +98,14 @@ def write_tensors(
 
 def _put(partial: Path, path: Path, keeps_earlier: bool) -> None:
     """Give a file its name; with `keeps_earlier`, only if no other has it."""
-    if keeps_earlier:
-        try:
+    if not keeps_earlier:
+        os.replace(partial, path)
+        return
+    try:
+        with suppress(FileExistsError):
             os.link(partial, path)
-            return
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            pass
-    os.replace(partial, path)
+    except OSError:  # a file system without hard links
+        os.replace(partial, path)
 
 
 def _is_off() -> bool:

@@ -23,6 +23,7 @@ from glue_harness.errors import InputError, require
 from glue_harness.processes import count_processes
 
 GPU_POLL_SECONDS = 1.0
+SLURM_JOB = "SLURM_JOB_ID"
 GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")
 """Files in /dev of the drivers that torch may find a GPU behind: NVIDIA, AMD, and either within Windows."""
 ACCELERATE_SWITCHES = (
@@ -154,7 +155,7 @@ def take_gpu(runs_per_gpu: int) -> Iterator[None]:
 
 
 def _lock_gpu(name: str, place: int, kept: contextlib.ExitStack) -> bool:
-    job = os.environ.get("SLURM_JOB_ID", "")  # each of SLURM's jobs may number GPUs of its own from 0
+    job = os.environ.get(SLURM_JOB, "")  # each of SLURM's jobs may number GPUs of its own from 0
     path = Path(tempfile.gettempdir(), f"glue-harness-gpu-{job and f'{job}-'}{name}-{place}.lock")
     try:
         if not path.exists():

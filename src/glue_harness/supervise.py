@@ -20,7 +20,7 @@ from pathlib import Path
 from glue_harness.config import Config
 from glue_harness.endings import End, Ending, describe_owned, find_ending
 from glue_harness.errors import InputError
-from glue_harness.hardware import take_gpu
+from glue_harness.hardware import SLURM_JOB, take_gpu
 from glue_harness.identity import Identity
 from glue_harness.inventory import look_for
 from glue_harness.run_lock import is_owned
@@ -37,7 +37,6 @@ INTERRUPT = {signal.SIGINT}
 """Ctrl-C goes to all processes of a command; a fork server that is importing would print a traceback."""
 
 LOG_NAME = "run.log"
-SLURM_JOB = "SLURM_JOB_ID"
 SWEEPER_PID = "GLUE_HARNESS_SWEEPER_PID"
 """The environment variable by which a launcher's worker on the same machine knows whose worker it is."""
 

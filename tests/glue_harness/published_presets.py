@@ -88,9 +88,8 @@ def lora_paper(tables):
                 "trainer.max_length": of_task(entry["max_len"], task),
                 **one_rate(entry["lr"][task]),
             }
-            values["trainer.weight_decay"] = (
-                "0.1"  # of all scripts for RoBERTa: see test_the_decay_of_lora_s_scripts
-            )
+            # RoBERTa's is not in the table: see test_the_decay_of_lora_s_scripts.
+            values["trainer.weight_decay"] = "0.1"
             if table == "deberta_xxl":
                 values["trainer.weight_decay"] = entry["weight_decay"][task]
                 values["model.architecture.cls_dropout"] = entry["cls_dropout"][task]
