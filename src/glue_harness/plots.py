@@ -41,7 +41,7 @@ def draw_scores(selection: Selection, title: str) -> Figure:
     handles = styles.list_handles(keep_known(points), crossing=True)
     places = {
         rows[0]["model"]: place_apart({_spot(row, styles): row["adapter_parameters"] for row in rows})
-        for rows in split_rows(points, ["model"])
+        for rows in split_rows([row for row in points if row["adapter_parameters"] is not None], ["model"])
     }
     everywhere = [place for of_model in places.values() for place in of_model.values()]
     figure, axes = lay_out(panels, title, explain_points(selection, is_cut(panels)), handles)
@@ -84,7 +84,7 @@ def _spot(row: Row, styles: PlotStyles) -> Spot:
     return (row["method"], styles.find(row)), row["label"]
 
 
-def place_apart(counts: Mapping[Spot, int | None]) -> dict[Spot, float]:
+def place_apart(counts: Mapping[Spot, int]) -> dict[Spot, float]:
     """Return where counts above 0 stand on a log axis: at their place, or beside it where it is taken.
 
     Neighbours of different styles are APART of the axis' length away at least, and all are moved as little

@@ -164,6 +164,13 @@ def test_many_settings_are_faint_points_of_one_method():
     assert "bars" not in note_of(figure)
 
 
+def test_a_faint_setting_that_has_not_run_takes_no_place_from_the_others():
+    missing = make_runs("rte", "edora", [None, None], settings="trainer.epochs=9", adapter_parameters=None)
+    figure = draw_scores(make_selection(make_settings(5) + missing), "Title")
+    assert len(figure.axes[0].containers) == 5
+    assert "5 of 6 cells have all their runs" in note_of(figure)
+
+
 @pytest.mark.parametrize("scores", [[0.4, 0.42], [0.4, None]])
 def test_what_lies_far_below_is_named_and_squeezes_no_panel(scores):
     near = [
