@@ -11,7 +11,7 @@ comma := ,
 commas = $(subst $(space),$(comma),$(strip $(1)))
 list = [$(commas)]
 
-OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA),data=$(DATA)) $(if $(GLUE_ROOT),data.root=$(GLUE_ROOT)) \
+OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATA)$(GLUE_ROOT),data=$(or $(DATA),local)) $(if $(GLUE_ROOT),data.root=$(GLUE_ROOT)) \
 	$(if $(TRAINER),trainer=$(TRAINER)) $(if $(PROTOCOL),protocol=$(PROTOCOL)) \
 	$(if $(TASKS),'only.task=$(call list,$(TASKS))') $(if $(METHODS),'only.method=$(call list,$(METHODS))') \
 	$(if $(RANKS),'only.rank=$(call list,$(RANKS))') $(if $(SEEDS),'only.seed=$(call list,$(SEEDS))') \
@@ -31,7 +31,7 @@ LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.ru
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo "Variables: MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
+	@echo "Variables: MODEL DATA GLUE_ROOT (a folder: DATA=local) TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
 	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
 	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date;"
 	@echo "ARGS and LAUNCH_ARGS: overrides of the runs, and of their launcher (hydra.launcher.partition=gpu)"

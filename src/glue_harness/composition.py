@@ -131,6 +131,8 @@ def _check_task(task: Task) -> None:
 def _check_splits(config: Config) -> None:
     """Check that the rows a run reads are known to be what was published, or are made by code."""
     task, data = config.task, config.data
+    allowed = f"null for data={data.name}, which reads no folder; data=local does"
+    require(data.root is None or data.name == "local", "data.root", data.root, allowed)
     if data.name == "miniature":
         require_one_of("task.name", task.name, miniature.TASKS)
         return

@@ -40,6 +40,10 @@ from glue_harness.errors import CONF, InputError, choices, explain
         ("task.name=own", "task.name=own: allowed is one of cola, "),
         ("data.name=web", "data.name=web: allowed is one of hub, local, miniature"),
         ("data.holdout=1", "data.holdout=1.0: allowed is between 0 and 1, or null"),
+        (
+            "data.root=/glue",
+            "data.root=/glue: allowed is null for data=miniature, which reads no folder; data=local does",
+        ),
         ("init_from=nix", "init_from=nix: allowed is one of cola, mnli, "),
         ("tracking=nix", "tracking=nix: allowed is one of none, wandb"),
         ("checkpoint_minutes=-1", "checkpoint_minutes=-1.0: allowed is 0 or more, or null"),
