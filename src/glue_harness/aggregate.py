@@ -11,17 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from glue_harness import evidence_files, sweep
 from glue_harness.ablation_table import build_ablation_table
 from glue_harness.claims import read_claims
 from glue_harness.claims_page import write_claims
 from glue_harness.collection import collect, restrict
 from glue_harness.comparison import ABLATION, AGAINST_KEY, PAIR_KEY, compare_methods, compare_rows
+from glue_harness.config import Protocol
 from glue_harness.cost_table import build_cost_table, to_cost_csv
 from glue_harness.curves import keep_middle_ranks, trace_cells
 from glue_harness.differences_table import build_differences_table
 from glue_harness.entry import command_line
-from glue_harness.errors import InputError, choices
+from glue_harness.errors import CONF, InputError, choices
 from glue_harness.evidence import MISSING, Evidence
 from glue_harness.files import write_together
 from glue_harness.garbage import no_garbage_collection
@@ -50,7 +53,8 @@ def aggregate(overrides: list[str]) -> str:
     """Write evidence, tables and figures of the experiment that `overrides` choose; return tables to show.
 
     Filters (`only.…`) narrow the returned tables; the files always hold the whole experiment, so that looking
-    at a part loses nothing. A protocol chosen with `protocol=` has files of its own beside the experiment's.
+    at a part loses nothing. A protocol chosen with `protocol=` has files of its own beside the experiment's;
+    all that are there are written anew, so that none is older than the evidence.
 
     Raises:
         InputError: no experiment, or records or earlier evidence that cannot be used; nothing is written.
@@ -65,18 +69,32 @@ def aggregate(overrides: list[str]) -> str:
         found = f"no record of {plan.name}'s {len(plan.cells)} runs, and no evidence in {folder}"
         allowed = f"a folder with runs (`make sweep EXPERIMENT={plan.config.experiment.name}`)"
         raise InputError(f"runs_dir={plan.config.runs_dir}: {found}; allowed is {allowed}")
-    chosen = any(override.startswith("protocol=") for override in overrides)
-    searched = plan.config.experiment.searched
-    suffix = f"_{plan.config.protocol.name}" if chosen else ""
-    selection = select(collected, plan.config.protocol, searched)
-    tables = build_tables(selection, plan)
-    published = publish(collected, selection, tables, plan, suffix)
-    write_together(folder, evidence_files.encode(collected) | published)
+    chosen, searched = plan.config.protocol, plan.config.experiment.searched
+    files, tables = evidence_files.encode(collected), {}
+    for suffix, protocol in _list_protocols(unfiltered, chosen, folder).items():
+        selection = select(collected, protocol, searched)
+        tables[protocol.name] = build_tables(selection, plan)
+        files |= publish(collected, selection, tables[protocol.name], plan, suffix)
+    write_together(folder, files)
+    shown = tables[chosen.name]
     if unfiltered != overrides:
         filtered = sweep.plan(overrides)
-        narrowed = select(restrict(collected, filtered), plan.config.protocol, searched)
-        tables = build_tables(narrowed, filtered)
-    return "\n".join(to_markdown(named.table) for named in tables if named.shown)
+        shown = build_tables(select(restrict(collected, filtered), chosen, searched), filtered)
+    return "\n".join(to_markdown(named.table) for named in shown if named.shown)
+
+
+def _list_protocols(overrides: list[str], chosen: Protocol, folder: Path) -> dict[str, Protocol]:
+    """Return the protocols that have files, by these files' suffix; the experiment's own has none."""
+    plain = [override for override in overrides if not override.startswith("protocol=")]
+    own = chosen if plain == overrides else sweep.plan(plain).config.protocol
+    others = {
+        name: Protocol(**yaml.safe_load((CONF / "protocol" / f"{name}.yaml").read_text()))
+        for name in choices("protocol")
+        if (folder / f"table_main_{name}.md").exists()
+    }
+    others[chosen.name] = chosen
+    others.pop(own.name, None)
+    return {"": own} | {f"_{name}": protocol for name, protocol in others.items()}
 
 
 def _check_protocol(overrides: list[str]) -> None:

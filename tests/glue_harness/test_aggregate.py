@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glue_harness import aggregate, evidence_files, files, sweep
-from glue_harness.config import Experiment
+from glue_harness.config import Experiment, Protocol
 from glue_harness.errors import InputError
 from glue_harness.records import Status
 from glue_harness.selection import select
@@ -19,6 +19,7 @@ NAMES = ("main", "cost", "hyperparameters")
 
 TABLES = {f"table_{name}.{ending}" for name in NAMES for ending in ("md", "tex", "csv")}
 FIGURES = {f"figure_{name}.{ending}" for name in ("scores", "curves", "costs") for ending in ("png", "pdf")}
+PAPER_LAST = Protocol("paper_last", "last", "median", "last epoch of each run")
 CLAIMS = {"claims.md"}
 FILES = {*evidence_files.FILES, *TABLES, *CLAIMS, *FIGURES, "index.html"}
 
@@ -40,9 +41,11 @@ def plan(tmp_path):
 
 @pytest.fixture(autouse=True)
 def planned(plan, monkeypatch):
-    """Stand in for the sweep: `only.task=[rte]` is the one override that changes the plan."""
+    """Stand in for the sweep: `only.task=[rte]` and a protocol are the overrides that change the plan."""
 
     def choose(overrides):
+        if "protocol=paper_last" in overrides:
+            return replace(plan, config=replace(plan.config, protocol=PAPER_LAST))
         if "only.task=[rte]" in overrides:
             return replace(plan, cells=[cell for cell in plan.cells if cell.config.task.name == "rte"])
         return plan
@@ -109,10 +112,29 @@ def test_tables_and_figures_derive_from_the_evidence_alone(folder, plan, drawn):
 def test_a_chosen_protocol_has_files_of_its_own_beside_the_experiments(folder):
     aggregate.aggregate([])
     first = contents(folder)
-    aggregate.aggregate(["protocol=best_epoch"])
-    own = {name.replace(".", "_best_epoch.") for name in TABLES | CLAIMS | FIGURES | {"index.html"}}
+    shown = aggregate.aggregate(["protocol=paper_last"])
+    own = {name.replace(".", "_paper_last.") for name in TABLES | CLAIMS | FIGURES | {"index.html"}}
     assert set(contents(folder)) == FILES | own
     assert {name: contents(folder)[name] for name in FILES} == first
+    assert shown == (folder / "table_main_paper_last.md").read_text()
+    assert "50.0 ± 0.0" in shown
+    assert "60.5 ± 0.7" in (folder / "table_main.md").read_text()
+
+
+def test_the_experiments_own_protocol_chosen_by_name_has_the_experiments_files(folder):
+    shown = aggregate.aggregate(["protocol=best_epoch"])
+    assert set(contents(folder)) == FILES
+    assert shown == (folder / "table_main.md").read_text()
+
+
+@pytest.mark.parametrize("overrides", [[], ["protocol=paper_last"]])
+def test_the_files_of_every_protocol_follow_the_evidence(folder, plan, tmp_path, overrides):
+    aggregate.aggregate(["protocol=paper_last"])
+    first = contents(folder)
+    write_run(make_record(plan.cells[-1], scores=(0.7, 0.4)), tmp_path / "runs")
+    aggregate.aggregate(overrides)
+    for name in ("table_main.md", "index.html", "table_main_paper_last.md", "index_paper_last.html"):
+        assert contents(folder)[name] != first[name]
 
 
 @pytest.fixture
