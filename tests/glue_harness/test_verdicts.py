@@ -237,7 +237,7 @@ def test_the_committed_claims_on_counts():
     verdicts = judge(read_claims(), make_selection(make_runs("rte", "edora", [0.5])))
     found = {v.claim.id: v.finding for v in verdicts}
     assert (found["count"], found["fewer"], found["fewer_qv"]) == (SUPPORTED, SUPPORTED, CONTRADICTED)
-    assert {found[name] for name in ("competitive", "better_than_lora", "bases")} == {UNDETERMINED}
+    assert {found[name] for name in ("competitive", "better", "bases")} == {UNDETERMINED}
     (qv,) = (v for v in verdicts if v.claim.id == "fewer_qv")
     assert "6.0 at r=16" in qv.reason
 
