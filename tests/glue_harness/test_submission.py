@@ -153,7 +153,10 @@ def test_weights_that_do_not_give_the_run_s_dev_logits_are_refused(overrides):
             "only: edora_r4 of tiny_roberta, lora_r4 of tiny_roberta are 2 systems; allowed is one",
         ),
         (["method=full"], "method=full: its runs keep no weights; allowed is a method with an adapter"),
-        (["data=miniature"], "data=miniature: generated text has no leaderboard; allowed is hub or local"),
+        (
+            ["data=miniature", "data.root=null"],
+            "data=miniature: generated text has no leaderboard; allowed is hub or local",
+        ),
         ([], "no finished run of edora_r4 keeps its weights"),
     ],
 )
