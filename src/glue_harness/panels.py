@@ -52,6 +52,9 @@ use_style = functools.partial(style.context, STYLE, after_reset=True)
 PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LEAST_WIDTH = 2.1, 1.9, 0.3, 5.0  # inches
 LEGEND_SIZE, NOTE_SIZE = 7.5, 6.5  # points
 LINE_HEIGHT, CHARACTER = 1.5, 0.55  # height of a line and mean width of a character, over the font's size
+SHARE_DIGITS = 5
+"""Digits of a panel's place, in shares of the figure: a thousandth of an inch at most."""
+
 LEAST_SPAN = 1.0
 """Percent that a panel spans at least: a difference that no table shows does not fill it."""
 
@@ -173,9 +176,25 @@ def cut_panel(axis: Axes, rows: list[Row]) -> None:
     axis.text(0.03, 0.03, "\n".join(names), transform=axis.transAxes, fontsize=NOTE_SIZE, va="bottom")
 
 
+def _settle(figure: Figure) -> None:
+    """Lay the panels out for good.
+
+    A constrained layout is solved with its unknowns in the order of their addresses in memory, so that the
+    last digits may differ from process to process; a PDF would show them.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(share, SHARE_DIGITS) for share in axis.get_position().bounds])
+
+
 @use_style()
 def encode(figure: Figure) -> dict[str, bytes]:
-    """Return a figure's content by ending: the same bytes for the same figure, on any day."""
+    """Return a figure's content by ending: the same bytes for the same figure, on any day.
+
+    The figure's layout is final from then on.
+    """
+    _settle(figure)
     encoded = {}
     for ending, options in FORMATS.items():
         buffer = io.BytesIO()

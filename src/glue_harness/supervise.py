@@ -64,6 +64,9 @@ def supervise(config: Config, identity: Identity) -> Ending:
         ending: Ending | None = receiver.recv()
     except EOFError:
         ending = None
+    except BaseException:  # this process is told to end, by a signal that the child may not have had
+        child.kill()
+        raise
     finally:
         child.join()
     return ending or _record_death(config, identity, child.exitcode)

@@ -50,6 +50,21 @@ def test_ctrl_c_ends_a_sweep_within_seconds_and_says_how_to_go_on(tmp_path):
     wait_for(lambda: not any(is_owned(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_a_polite_kill_of_the_command_alone_ends_its_runs_too(tmp_path, launcher):
+    """`kill`, and whoever started the command from a script: the runs' own processes get no signal."""
+    grid = [*TINY, "trainer=fast", "trainer.epochs=1000", "method=full", "task=sst2", "seed=1,2"]
+    sweep = start_sweep(*grid, f"runs_dir={tmp_path}", f"launcher={launcher}")
+    wait_for(lambda: is_training(tmp_path))
+    sweep.terminate()
+    code, errors = finish(sweep, seconds=30)
+    assert code == 130, errors
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert "Traceback" not in errors
+    assert not find_records(tmp_path)
+    wait_for(lambda: not any(is_owned(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
+
+
 def test_ctrl_c_while_runs_are_being_prepared_is_no_traceback(tmp_path):
     """The fork server imports for seconds before there is anything to interrupt."""
     sweep = start_sweep(*TINY, "method=full", "task=sst2", "seed=1,2", f"runs_dir={tmp_path}")
