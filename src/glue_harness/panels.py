@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from glue_harness.captions import name_metric, name_row, name_task
 from glue_harness.evidence import Row
@@ -52,8 +53,8 @@ use_style = functools.partial(style.context, STYLE, after_reset=True)
 PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LEAST_WIDTH = 2.1, 1.9, 0.3, 5.0  # inches
 LEGEND_SIZE, NOTE_SIZE = 7.5, 6.5  # points
 LINE_HEIGHT, CHARACTER = 1.5, 0.55  # height of a line and mean width of a character, over the font's size
-SHARE_DIGITS = 5
-"""Digits of a panel's place, in shares of the figure: a thousandth of an inch at most."""
+PLACE_DIGITS = 5
+"""Digits of a panel's corners, in shares of the figure: a ten-thousandth of an inch."""
 
 LEAST_SPAN = 1.0
 """Percent that a panel spans at least: a difference that no table shows does not fill it."""
@@ -185,7 +186,7 @@ def _settle(figure: Figure) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis in figure.axes:
-        axis.set_position([round(share, SHARE_DIGITS) for share in axis.get_position().bounds])
+        axis.set_position(Bbox(axis.get_position().get_points().round(PLACE_DIGITS)))
 
 
 @use_style()
