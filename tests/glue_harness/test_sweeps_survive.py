@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -35,33 +36,25 @@ def test_two_sweeps_at_once_share_a_grid_and_run_nothing_twice(tmp_path):
     share_a_grid([*TINY, "method=full,lora", "task=sst2", "seed=1,2"], tmp_path, ["basic", "basic"])
 
 
-def test_ctrl_c_ends_a_sweep_within_seconds_and_says_how_to_go_on(tmp_path):
+def interrupt_all(sweep):
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does, to every process of the command
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+@pytest.mark.parametrize("end", [interrupt_all, subprocess.Popen.terminate])
+def test_ctrl_c_or_a_kill_of_the_command_alone_ends_a_sweep_within_seconds(tmp_path, end, launcher):
+    """It says how to go on, and no run outlives it, even where the runs' own processes get no signal."""
     grid = [*TINY, "trainer=fast", "trainer.epochs=1000", "method=full", "task=sst2", "seed=1,2"]
-    sweep = start_sweep(*grid, f"runs_dir={tmp_path}")
+    sweep = start_sweep(*grid, f"runs_dir={tmp_path}", f"launcher={launcher}")
     wait_for(lambda: is_training(tmp_path))
     began = time.monotonic()
-    os.killpg(sweep.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+    end(sweep)
     code, errors = finish(sweep, seconds=60)
     assert time.monotonic() - began < 15
     assert code == 130, errors
     assert errors.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert "Traceback" not in errors
     assert not find_records(tmp_path)  # an interrupted run has not failed
-    wait_for(lambda: not any(is_owned(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
-
-
-@pytest.mark.parametrize("launcher", ["joblib", "basic"])
-def test_a_polite_kill_of_the_command_alone_ends_its_runs_too(tmp_path, launcher):
-    """`kill`, and whoever started the command from a script: the runs' own processes get no signal."""
-    grid = [*TINY, "trainer=fast", "trainer.epochs=1000", "method=full", "task=sst2", "seed=1,2"]
-    sweep = start_sweep(*grid, f"runs_dir={tmp_path}", f"launcher={launcher}")
-    wait_for(lambda: is_training(tmp_path))
-    sweep.terminate()
-    code, errors = finish(sweep, seconds=30)
-    assert code == 130, errors
-    assert errors.splitlines()[-1] == "interrupted; the same command goes on from here"
-    assert "Traceback" not in errors
-    assert not find_records(tmp_path)
     wait_for(lambda: not any(is_owned(lock.parent) for lock in tmp_path.rglob(".lock")), seconds=15)
 
 
