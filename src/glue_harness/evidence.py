@@ -42,6 +42,8 @@ EPOCH_COLUMNS = {
     **dict.fromkeys(("model", "task", "label", "cell"), TEXT),
     **{"seed": INTEGER, "epoch": INTEGER, "part": TEXT, "metric": TEXT, "value": NUMBER},
 }
+VALUE_COLUMNS = ("epoch", "part", "metric", "value")
+"""What the rows of one run do not have in common."""
 Row = dict[str, Any]
 
 
@@ -77,10 +79,11 @@ def list_column(column: pd.Series) -> list[Any]:
 
 
 def group_rows(epochs: pd.DataFrame) -> dict[tuple[str, int], list[Row]]:
-    """Return the rows of `Evidence.epochs` by run: (cell, seed)."""
+    """Return the rows of `Evidence.epochs` by run, (cell, seed): of each row what VALUE_COLUMNS name."""
+    runs = zip(list_column(epochs["cell"]), list_column(epochs["seed"]), strict=True)
     grouped: dict[tuple[str, int], list[Row]] = {}
-    for row in list_rows(epochs):
-        grouped.setdefault((row["cell"], row["seed"]), []).append(row)
+    for run, row in zip(runs, list_rows(epochs[list(VALUE_COLUMNS)]), strict=True):
+        grouped.setdefault(run, []).append(row)
     return grouped
 
 

@@ -183,8 +183,10 @@ def _settle(figure: Figure) -> None:
     A constrained layout is solved with its unknowns in the order of their addresses in memory, so that the
     last digits may differ from process to process; a PDF would show them.
     """
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)  # not "none", whose placeholder has every file drawn twice
     for axis in figure.axes:
         axis.set_position(Bbox(axis.get_position().get_points().round(PLACE_DIGITS)))
 

@@ -81,8 +81,8 @@ def take_time(command):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, shown
 
 
-TABLE_SECONDS = 30.0
-"""Less than 20 where the machine has nothing else to do; its neighbours on the same host take up to half more."""
+MOST_READINGS = 8
+"""All tables may take as many times what a plain read of their evidence takes."""
 LAST_EPOCH = 5
 GRID = ["experiment=paper_grid", f"trainer.epochs={LAST_EPOCH}"]
 PARTS = [("train", "loss"), ("all", "degenerate"), ("all", None), ("even", None), ("odd", None)]
@@ -140,16 +140,34 @@ FINISHED = {
 @pytest.mark.slow
 @pytest.mark.alone
 def test_all_tables_of_ten_thousand_runs_take_seconds_and_are_the_same_bytes_twice(committed_grid, tmp_path):
-    """Tables, figures, claims and page, from the evidence alone; in seconds of the process's own."""
+    """Tables, figures, claims and page, from the evidence alone.
+
+    Less than 20 s on an idle machine of today, 40 s on one of 2017, beside the plain read of either.
+    """
     command = [sys.executable, "-m", "glue_harness.aggregate", *GRID]
     command += [f"results_dir={tmp_path / 'results'}", f"runs_dir={tmp_path / 'runs'}"]
-    seconds = []
+    plainly, seconds = [], []
     for copy in ("first", "second"):  # kept, to be compared by hand should they differ
+        plainly.append(take_time([sys.executable, "-c", READ_EVIDENCE_PLAINLY, str(committed_grid)])[0])
         seconds.append(take_time(command)[0])
         shutil.copytree(committed_grid, tmp_path / copy)
     names = sorted(path.name for path in committed_grid.iterdir())
     equal, *others = filecmp.cmpfiles(tmp_path / "first", tmp_path / "second", names, shallow=False)
     assert others == [[], []]
     assert "index.html" in equal
-    print(f"\n{seconds} seconds", *(f"{p.name}: {p.stat().st_size:,}" for p in committed_grid.iterdir()))
-    assert min(seconds) < TABLE_SECONDS, seconds
+    print(
+        f"\n{seconds} seconds, {plainly} to read",
+        *(f"{p.name}: {p.stat().st_size:,}" for p in committed_grid.iterdir()),
+    )
+    assert min(seconds) < MOST_READINGS * min(plainly), (seconds, plainly)
+
+
+READ_EVIDENCE_PLAINLY = """
+import csv, pathlib, sys
+import numpy
+folder = pathlib.Path(sys.argv[1])
+for path in folder.glob("[re]*s.csv"):
+    list(csv.DictReader(path.open(newline="")))
+with numpy.load(folder / "predictions.npz") as archive:
+    {name: archive[name] for name in archive.files}
+"""
