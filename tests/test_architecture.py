@@ -13,6 +13,7 @@ ROOMS = [
     "config progress miniature run_lock processes files strict",
     "data_identity",
     "composition",
+    "compose",
     "tracking",
     "seeding hardware",
     "tsv identity tokens",
@@ -58,7 +59,7 @@ ABOVE_BOTH = "params submission"
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
 TRAINING_ONLY |= {"preparation", "arguments"}
 TRAINING_ONLY |= {"train", "checkpoints", "failures"}
-HYDRA_ROOMS = {"errors", "config", "composition", "grid", "sweep", "entry", "train"}
+HYDRA_ROOMS = {"errors", "config", "composition", "compose", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}

@@ -6,18 +6,16 @@ import copy
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
-from glue_harness.composition import check, enforce_schema, fill_in
+from glue_harness.compose import PLAIN_KEY, compose_config
+from glue_harness.composition import check, fill_in
 from glue_harness.config import Config
 from glue_harness.errors import CONF
 from glue_harness.hardware import Environment, resolve_environment
@@ -29,7 +27,6 @@ Place = tuple[str, ...]
 Changes = dict[Place, Any]
 """What differs between two configurations: values by where they stand."""
 
-PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 WITHOUT_GRID = "sourced_grid@experiment=none"
 """What one run is composed with besides: it has no use for a long grid (an optional file: none is there)."""
 
@@ -107,18 +104,6 @@ class Cell:
     def record(self) -> RunRecord | None:
         """Return the record of the run as this machine makes it, or None."""
         return read_record(self.folder)
-
-
-def compose_config(overrides: list[str]) -> DictConfig:
-    """Compose conf/ as Hydra does on the command line; still unresolved.
-
-    Raises:
-        InputError: a key that the schema does not know, or a value of the wrong type.
-        HydraException: a name or key that does not exist.
-    """
-    composed = compose("config", overrides)
-    # Hydra holds what it composes to the schema, except for what an override adds or removes.
-    return enforce_schema(composed) if any(o.startswith(("+", "~")) for o in overrides) else composed
 
 
 def as_overrides(assignment: dict[str, Any]) -> list[str]:

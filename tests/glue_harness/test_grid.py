@@ -4,9 +4,11 @@ import dataclasses
 import itertools
 
 import pytest
+from hydra import compose
 from omegaconf import OmegaConf
 
 from glue_harness import grid
+from glue_harness.compose import compose_config
 from glue_harness.composition import fill_in
 from glue_harness.errors import InputError
 from glue_harness.grid import (
@@ -15,7 +17,6 @@ from glue_harness.grid import (
     as_overrides,
     build_cell,
     compare,
-    compose_config,
     expand_block,
 )
 from glue_harness.identity import hash_plan
@@ -41,7 +42,7 @@ def test_every_cell_is_what_its_overrides_compose():
     cells = list(expand_block(BASE, axes))
     assert len(cells) == 32
     for cell in cells:
-        composed = fill_in(compose_config(list(cell.overrides)), {})
+        composed = fill_in(compose("config", list(cell.overrides)), {})
         assert cell.config == composed
         assert cell.cell_hash == hash_plan(composed)
 
@@ -51,11 +52,11 @@ def test_a_staged_cell_and_its_source_are_what_their_overrides_compose():
     cells = list(expand_block(BASE, axes))
     assert len(cells) == 16
     for cell in cells:
-        job = build_cell(fill_in(compose_config(list(cell.overrides)), {}), cell.overrides)
+        job = build_cell(fill_in(compose("config", list(cell.overrides)), {}), cell.overrides)
         assert (job.config, job.cell_hash) == (cell.config, cell.cell_hash)
         assert (job.source is None) == (cell.source is None) == (cell.config.init_from is None)
         if cell.source is not None:
-            composed = fill_in(compose_config(list(cell.source.overrides)), {})
+            composed = fill_in(compose("config", list(cell.source.overrides)), {})
             assert cell.source.config == job.source.config == composed
             assert cell.source.cell_hash == job.source.cell_hash == hash_plan(composed)
             assert composed.task.name == cell.config.init_from

@@ -1,0 +1,118 @@
+"""What is composed once and kept is what Hydra composes each time."""
+
+import shutil
+
+import hydra
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from glue_harness import compose
+from glue_harness.compose import compose_config
+from glue_harness.errors import CONF
+
+
+@pytest.fixture(autouse=True)
+def conf(tmp_path):
+    """A copy of conf/ of its own, which Hydra is set to."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        yield tmp_path / "conf"
+
+
+@pytest.fixture
+def composed(monkeypatch):
+    """Return the list to which every composition of Hydra adds its overrides."""
+    listed, whole = [], hydra.compose
+    monkeypatch.setattr(
+        hydra, "compose", lambda name, overrides: listed.append(overrides) or whole(name, overrides)
+    )
+    return listed
+
+
+def show(config):
+    return OmegaConf.to_container(config, resolve=False)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["rank=8", "seed=3"],
+        ["trainer.epochs=3", "trainer=paper"],
+        ["trainer=paper", "trainer.max_steps=7", "trainer.max_steps=null"],
+        ["model=roberta_base", "task=stsb", "method=lora_qv", "preset=lora_paper", "rank=${seed}"],
+        ["method.adapter.target_modules=[query]", "task.splits.train={rows: 100, sha256: null}"],
+        ["data=local", "data.root='a folder, with a comma'", "runs_dir='/tmp/a=b'"],
+        ["experiment=glue_all", "only.method=[edora,lora]", "experiment.title=null"],
+        ["experiment=tune", "experiment.grid=[{method: [full], trainer.learning_rate: [1e-5, 1e-4]}]"],
+        ["hydra.launcher.n_jobs=3", "launcher=joblib"],
+        ["sourced_grid@experiment=none", "experiment=rank_sweep"],
+        ["+method.adapter.revision=0.5", "~method.adapter.init_std", "rank=2"],
+    ],
+)
+def test_it_is_what_hydra_composes(overrides):
+    whole = hydra.compose("config", overrides)
+    for _ in range(2):  # from the files, and from what is kept
+        assert show(compose_config(overrides)) == show(whole)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.lerning_rate=1"],
+        ["seed=one"],
+        ["lr=1"],
+        ["rank=1,2"],
+        ["trainer.epochs.more=1"],
+        ["task=colla"],
+    ],
+)
+def test_what_is_wrong_is_said_in_hydra_s_words(overrides):
+    with pytest.raises(Exception) as whole:
+        hydra.compose("config", overrides)
+    with pytest.raises(type(whole.value)) as caught:
+        compose_config(overrides)
+    assert str(caught.value) == str(whole.value)
+
+
+def test_files_are_composed_once_for_all_values(composed):
+    for rank in range(1, 6):
+        assert compose_config(["method=dora", f"rank={rank}", "runs_dir=elsewhere"]).rank == rank
+    assert composed == [["method=dora"]]
+
+
+def test_whoever_has_one_may_change_it():
+    OmegaConf.update(compose_config([]), "rank", 99)
+    assert compose_config([]).rank != 99
+
+
+def test_a_file_that_is_changed_added_or_gone_is_seen(conf, composed):
+    overrides = ["model=minilm", "task=rte", "method=dora"]
+    path = conf / "tuned" / "minilm_dora_rte.yaml"
+    before = compose_config(overrides).tuned.learning_rate
+    path.write_text("learning_rate: 0.125\nhead_learning_rate: 0.25\n")
+    assert compose_config(overrides).tuned.learning_rate == 0.125
+    path.write_text("learning_rate: 0.0625\nhead_learning_rate: 0.25\n")
+    assert compose_config(overrides).tuned.learning_rate == 0.0625
+    path.unlink()
+    assert compose_config(overrides).tuned.learning_rate == before
+    assert len(composed) == 3  # a folder that is again as it was is composed no further time
+
+
+def test_two_folders_do_not_share_what_is_kept(conf, tmp_path):
+    shutil.copytree(conf, tmp_path / "other")
+    (tmp_path / "other" / "data" / "hub.yaml").write_text("name: local\nroot: here\nholdout: null\n")
+    own = compose_config([]).data
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path / "other"), version_base="1.3"):
+        assert compose_config([]).data != own
+
+
+def test_the_plain_keys_are_those_of_single_values():
+    parse = compose.OverridesParser.create().parse_override
+    for override in ("seed=1", "trainer.epochs=2", "only.method=[edora]", "data.root=null"):
+        assert compose.only_sets(parse(override))
+    for override in ("trainer=fast", "preset@_global_=x", "+trainer.x=1", "~rank", "hydra.launcher.n_jobs=1"):
+        assert not compose.only_sets(parse(override))
