@@ -33,7 +33,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         InputError: a key that the schema does not know, or a value of the wrong type.
         HydraException: a name or key that does not exist.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = [parse_override(override) for override in overrides]
     choosing = tuple(override.input_line or "" for override in parsed if not only_sets(override))
     composed = pickle.loads(_compose_files(choosing, _read_state()))
     try:
@@ -43,6 +43,17 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         composed = hydra.compose("config", list(overrides))  # says in Hydra's words what is wrong
     # Hydra holds what it composes to the schema, except for what an override adds or removes.
     return enforce_schema(composed) if any(o.startswith(("+", "~")) for o in overrides) else composed
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_override(override: str) -> Override:
+    """Read an override as Hydra does on a command line.
+
+    Raises:
+        HydraException: it cannot be read.
+    """
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    return parsed
 
 
 def only_sets(override: Override) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from glue_harness.compose import PLAIN_KEY, compose_config
+from glue_harness.compose import PLAIN_KEY, compose_config, parse_override
 from glue_harness.composition import check, fill_in
 from glue_harness.config import Config
 from glue_harness.errors import CONF
@@ -222,14 +219,9 @@ Templates = dict[tuple[str, ...], Template]
 """Templates by the overrides that they are composed of."""
 
 
-@functools.cache
-def _parse(override: str) -> Any:
-    """Return an override's value as Hydra reads it on a command line."""
-    return OverridesParser.create().parse_override(override).value()
-
-
 def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
-    return {axis: _parse(text) for axis, text in zip(values, as_overrides(values), strict=True)}
+    texts = as_overrides(values)
+    return {axis: parse_override(text).value() for axis, text in zip(values, texts, strict=True)}
 
 
 def compare(base: Any, other: Any, path: Place = ()) -> Changes:

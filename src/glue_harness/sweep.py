@@ -13,10 +13,9 @@ from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from glue_harness.compose import compose_config
+from glue_harness.compose import compose_config, parse_override
 from glue_harness.composition import fill_in
 from glue_harness.config import Config, name_run
 from glue_harness.errors import CONF, InputError, choices, input_errors, require
@@ -205,7 +204,7 @@ def _composer() -> Iterator[None]:
 def _split_overrides(overrides: list[str]) -> tuple[list[str], dict[str, list[Any]]]:
     """Separate fixed overrides from swept ones (axis -> values)."""
     fixed, swept = [], {}
-    for override in OverridesParser.create().parse_overrides(overrides):
+    for override in map(parse_override, overrides):
         if override.is_discrete_sweep():
             swept[override.get_key_element()] = list(override.sweep_string_iterator())
         else:

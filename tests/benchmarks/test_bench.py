@@ -125,11 +125,19 @@ def test_longhand_computes_what_the_method_does():
         (["--model", "bert"], "model=bert: allowed is one of "),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, arguments, message):
-    command = [sys.executable, "-m", "benchmarks", *TINY, "--out", str(tmp_path), "--no-memory", *arguments]
+@pytest.mark.usefixtures("keep_threads")
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, "--no-memory", *arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
+
+
+def test_the_module_is_a_command():
+    command = [sys.executable, "-m", "benchmarks", "--precisions", "fp16"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: {message}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "error: precisions=fp16: allowed is one of fp32, bf16"
 
 
 def test_a_ratio_is_the_median_of_ratios_within_rounds():

@@ -111,7 +111,7 @@ def test_two_folders_do_not_share_what_is_kept(conf, tmp_path):
 
 
 def test_the_plain_keys_are_those_of_single_values():
-    parse = compose.OverridesParser.create().parse_override
+    parse = compose.parse_override
     for override in ("seed=1", "trainer.epochs=2", "only.method=[edora]", "data.root=null"):
         assert compose.only_sets(parse(override))
     for override in ("trainer=fast", "preset@_global_=x", "+trainer.x=1", "~rank", "hydra.launcher.n_jobs=1"):

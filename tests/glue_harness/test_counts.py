@@ -19,7 +19,7 @@ def test_known_counts_on_roberta_base(rank, edora, lora_xs, lora, dora):
     assert count_adapter("roberta_base", "lora_qv", 8) == 294_912
 
 
-@pytest.mark.parametrize("model", ["minilm", "deberta_v3_base", "roberta_base_random", "tiny_roberta"])
+@pytest.mark.parametrize("model", ["minilm", "tiny_deberta", "tiny_roberta"])
 def test_the_built_models_counts_are_the_closed_forms(model):
     methods = "method=lora,lora_qv,dora,edora,edora_random,lora_xs"
     counts = params.compare([f"model={model}", methods, "rank=5"])

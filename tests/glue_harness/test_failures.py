@@ -16,7 +16,7 @@ from glue_harness.run import run_once
 from glue_harness.trainer import GlueTrainer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(build_config):
     """Return a function that runs a small run below a folder: its folder, state and message."""
 
@@ -28,6 +28,14 @@ def start(build_config):
         return folder / identity.folder, ending.state, ending.message
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """Return the folder of the run that nothing went wrong with."""
+    folder, state, message = start(tmp_path_factory.mktemp("whole"))
+    assert state == Status.COMPLETE, message
+    return folder
 
 
 @pytest.fixture
@@ -72,15 +80,14 @@ def edit(path):
     ],
 )
 def test_a_damaged_checkpoint_is_dropped_with_a_warning_that_names_it(
-    start, interrupt, tmp_path, name, damage
+    start, interrupt, whole, tmp_path, name, damage
 ):
-    folder = interrupt(tmp_path / "damaged")
+    folder = interrupt(tmp_path)
     damage(folder / CHECKPOINTS / "checkpoint-8" / name)
     with pytest.warns(UserWarning, match=r"checkpoint-8 is damaged \(.*\); it is removed") as caught:
-        _, state, message = start(tmp_path / "damaged")
+        _, state, message = start(tmp_path)
     assert len([warning for warning in caught if "damaged" in str(warning.message)]) == 1
     assert state == Status.COMPLETE, message
-    whole, _, _ = start(tmp_path / "whole")
     assert read_record(folder).epochs == read_record(whole).epochs
     for epoch in (1, 2, 3):
         assert logits_path(folder, epoch).read_bytes() == logits_path(whole, epoch).read_bytes()

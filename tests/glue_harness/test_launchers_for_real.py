@@ -28,11 +28,11 @@ from .sweep_processes import (
     wait_for,
 )
 
-GRID = [*TINY, "method=full,lora,edora", "task=rte,stsb", "seed=1,2"]
+GRID = [*TINY, "method=full,lora,edora", "task=rte", "seed=1,2"]
 FEW = [*TINY, "method=edora", "task=rte", "seed=1,2"]
 ONE_NODE = ROOT / "tests" / "slurm" / "one_node.sh"
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-ARRAY_SIZE = 5
+ARRAY_SIZE = 2
 RAY_PORT = 26379  # outside of Ray's own worker ports, 10002 to 19999
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ needs_ray = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def joblib_results(tmp_path_factory):
     runs_dir = tmp_path_factory.mktemp("joblib")
-    assert "12 complete" in run_sweep(*GRID, f"runs_dir={runs_dir}", "launcher=joblib")
+    assert "6 complete" in run_sweep(*GRID, f"runs_dir={runs_dir}", "launcher=joblib")
     return read_results(GRID, runs_dir)
 
 
@@ -109,7 +109,7 @@ def test_slurm_gives_the_same_bits_in_arrays_that_the_site_allows(slurm, joblib_
     asked = "jobs ask for no GPU; hydra.launcher.gpus_per_node=1 asks for one each"
     assert (asked in said) == (count_gpus() == 0)
     assert read_results(GRID, tmp_path) == joblib_results
-    assert len({name.partition("_")[0] for name in submitted(tmp_path)}) == 3  # 12 runs, at most 5 an array
+    assert len({name.partition("_")[0] for name in submitted(tmp_path)}) == 3  # 6 runs, at most 2 an array
 
 
 def test_what_is_in_slurms_queue_outlives_the_shell_that_put_it_there(slurm, tmp_path):

@@ -113,18 +113,27 @@ def has_checkpoint_within_an_epoch(runs_dir, after):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("minutes", [10, 0])
-def test_killed_processes_go_on_to_the_same_bits(tmp_path, minutes):
+def test_killed_processes_go_on_to_the_same_bits(tmp_path):
     """Three, since the sum of two has only one order, and with dropout, which each draws for itself."""
     arguments = [*TRAIN, *SMALL, "method=edora", "trainer.epochs=6"]
     code, output = run(*arguments, f"runs_dir={tmp_path / 'whole'}", number=3)
     assert code == 0, output
-    arguments.append(f"checkpoint_minutes={minutes}")
-    killed = start(*arguments, f"runs_dir={tmp_path / 'killed'}", number=3)
-    wait_for(lambda: has_logits(tmp_path / "killed", 3))
-    if minutes == 0:
-        wait_for(lambda: has_checkpoint_within_an_epoch(tmp_path / "killed", after=3))
-    folder = run_folder(tmp_path / "killed")
+    for minutes in (10, 0):  # a checkpoint at the end of an epoch, and at every step
+        killed = [*arguments, f"checkpoint_minutes={minutes}", f"runs_dir={tmp_path / f'killed_{minutes}'}"]
+        kill_one_of_three(killed, tmp_path / f"killed_{minutes}", within_an_epoch=minutes == 0)
+        code, output = run(*killed, number=3)
+        assert code == 0, output
+        assert output.count("complete: ") == 1
+        check_resumed(run_folder(tmp_path / f"killed_{minutes}"), run_folder(tmp_path / "whole"))
+
+
+def kill_one_of_three(arguments, runs_dir, within_an_epoch):
+    """Begin a run of three processes and kill the first of them; all end, and leave a checkpoint of all."""
+    killed = start(*arguments, number=3)
+    wait_for(lambda: has_logits(runs_dir, 3))
+    if within_an_epoch:
+        wait_for(lambda: has_checkpoint_within_an_epoch(runs_dir, after=3))
+    folder = run_folder(runs_dir)
     os.kill(json.loads((folder / PROGRESS_NAME).read_text())["pid"], signal.SIGKILL)
     killed.communicate(timeout=SECONDS_TO_END)
     assert killed.returncode != 0
@@ -134,14 +143,14 @@ def test_killed_processes_go_on_to_the_same_bits(tmp_path, minutes):
         torch.load(checkpoint / f"rng_state_{rank}.pth", weights_only=False)["cpu"] for rank in range(3)
     ]
     assert len({state.numpy().tobytes() for state in states}) == 3
-    code, output = run(*arguments, f"runs_dir={tmp_path / 'killed'}", number=3)
-    assert code == 0, output
-    assert output.count("complete: ") == 1
-    whole, resumed = read_record(run_folder(tmp_path / "whole")), read_record(folder)
+
+
+def check_resumed(folder, undisturbed):
+    whole, resumed = read_record(undisturbed), read_record(folder)
     assert (whole.attempts, resumed.attempts) == (1, 2)
     assert resumed.identity.environment.processes == 3
     assert resumed.epochs == whole.epochs
-    for path in (run_folder(tmp_path / "whole") / "logits").iterdir():
+    for path in (undisturbed / "logits").iterdir():
         np.testing.assert_array_equal(np.load(path), np.load(folder / "logits" / path.name))
     assert not (folder / CHECKPOINTS).exists()
 

@@ -59,7 +59,7 @@ def test_a_run_that_another_machine_has_ended_or_is_at_is_not_begun(tmp_path):
 
 def test_slurms_signal_that_a_job_is_preempted_does_not_end_its_run(tmp_path):
     """SLURM sends SIGTERM to all processes of a job, and kills them later; submitit only takes note of it."""
-    overrides = [*ONE, "trainer.epochs=60", f"runs_dir={tmp_path}"]
+    overrides = [*ONE, "trainer.epochs=20", f"runs_dir={tmp_path}"]
     code = (
         "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: None)\n"
         "from glue_harness import supervise; from glue_harness.sweep import plan\n"

@@ -72,29 +72,29 @@ def test_ctrl_c_while_runs_are_being_prepared_is_no_traceback(tmp_path):
 
 @pytest.mark.slow
 def test_three_sweeps_at_once_share_a_larger_grid(tmp_path):
-    grid = [*TINY, "method=full,lora,edora", "task=sst2,stsb,rte,cola", "seed=1,2"]
+    grid = [*TINY, "method=full,lora,edora", "task=sst2,rte", "seed=1,2"]
     share_a_grid(grid, tmp_path, ["joblib", "joblib", "basic"])
 
 
 @pytest.mark.slow
 def test_a_sweep_killed_three_times_ends_as_if_it_never_was(tmp_path):
     """SIGKILL to the process group, while runs train; the interrupted ones go on, the finished ones stay."""
-    grid = [*TINY, "trainer=fast", "trainer.epochs=3", "method=full,edora", "task=sst2,stsb,rte", "seed=1,2"]
+    grid = [*TINY, "trainer=fast", "trainer.epochs=3", "method=full,edora", "task=sst2,rte", "seed=1,2"]
     killed = tmp_path / "killed"
     for kill in range(3):
         before = read_finished(killed)
         sweep = start_sweep(*grid, f"runs_dir={killed}")
-        wait_for(lambda: len(find_records(killed)) >= len(before) + 2 and is_training(killed))  # noqa: B023
+        wait_for(lambda: len(find_records(killed)) >= len(before) + 1 and is_training(killed))  # noqa: B023
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.communicate()
-        assert len(find_records(killed)) < 12, f"kill {kill + 1} came after the end"
+        assert len(find_records(killed)) < 8, f"kill {kill + 1} came after the end"
         assert before.items() <= read_finished(killed).items()
     before = read_finished(killed)
     said = run_sweep(*grid, f"runs_dir={killed}")
-    assert f"12 runs, {len(before)} done, {12 - len(before)} to do" in said
+    assert f"8 runs, {len(before)} done, {8 - len(before)} to do" in said
     assert before.items() <= read_finished(killed).items()
     attempts = read_attempts(grid, killed)
     assert max(attempts) <= 4
-    assert sum(attempts) > 12  # a kill met a run that had begun
+    assert sum(attempts) > 8  # a kill met a run that had begun
     run_sweep(*grid, f"runs_dir={tmp_path / 'whole'}")
     assert read_results(grid, killed) == read_results(grid, tmp_path / "whole")
