@@ -20,7 +20,7 @@ from glue_harness.errors import CONF
 
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 State = tuple[tuple[str, int, int], ...]
-"""Every file of the searched folders: path, time of change in ns, size in bytes."""
+"""Every file of the searched folders: path, time of its last change in ns, size in bytes."""
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -35,7 +35,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     parsed = [parse_override(override) for override in overrides]
     choosing = tuple(override.input_line or "" for override in parsed if not only_sets(override))
-    composed = pickle.loads(_compose_files(choosing, _read_state()))
+    kept = _keep_while(_read_state())
+    if choosing not in kept:
+        kept[choosing] = pickle.dumps(hydra.compose("config", list(choosing)))
+    composed = pickle.loads(kept[choosing])
     try:
         for override in filter(only_sets, parsed):
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
@@ -63,10 +66,10 @@ def only_sets(override: Override) -> bool:
     return is_plain and not is_hydra and not (CONF / override.key_or_group).is_dir()
 
 
-@functools.lru_cache(maxsize=1024)
-def _compose_files(choosing: tuple[str, ...], state: State) -> bytes:
-    """Return, pickled, what Hydra composes while the files are in this state."""
-    return pickle.dumps(hydra.compose("config", list(choosing)))
+@functools.lru_cache(maxsize=1)
+def _keep_while(state: State) -> dict[tuple[str, ...], bytes]:
+    """Return what is kept of compositions, by overrides, pickled: nothing once a file has changed."""
+    return {}
 
 
 def _read_state() -> State:

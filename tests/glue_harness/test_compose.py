@@ -98,7 +98,8 @@ def test_a_file_that_is_changed_added_or_gone_is_seen(conf, composed):
     assert compose_config(overrides).tuned.learning_rate == 0.0625
     path.unlink()
     assert compose_config(overrides).tuned.learning_rate == before
-    assert len(composed) == 3  # a folder that is again as it was is composed no further time
+    assert compose_config(overrides).rank == compose_config([*overrides, "seed=2"]).rank
+    assert len(composed) == 4  # once for each state that the files were in
 
 
 def test_two_folders_do_not_share_what_is_kept(conf, tmp_path):
