@@ -107,7 +107,7 @@ bench-runs: setup  ## time whole runs and sweeps against plain references; wants
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))
 	@$(FILL_DOCUMENTS)
 
-stress: setup  ## kill a run twenty times at random and compare bits with an undisturbed one, in fp32 and bf16
+stress: setup  ## kill a run twenty times at random and compare bits with an undisturbed one, in fp32, and in bf16 if the hardware has it
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -q -s -m "slow or not slow" tests/glue_harness/test_kill_storms.py
 
 test: setup  ## the tests, in minutes

@@ -50,6 +50,10 @@ def show(config):
         ["hydra.launcher.n_jobs=3", "launcher=joblib"],
         ["sourced_grid@experiment=none", "experiment=rank_sweep"],
         ["+method.adapter.revision=0.5", "~method.adapter.init_std", "rank=2"],
+        ["seed=1", "++seed=2"],
+        ["method.adapter.init_std=2", "+method.adapter={init_std: 3}"],
+        ["trainer.epochs=5", "trainer={epochs: 3}"],
+        ["experiment.grid=[{rank: [2], seed: [1]}]", "experiment.grid.0.rank=[1]"],
     ],
 )
 def test_it_is_what_hydra_composes(overrides):
@@ -66,6 +70,8 @@ def test_it_is_what_hydra_composes(overrides):
         ["lr=1"],
         ["rank=1,2"],
         ["trainer.epochs.more=1"],
+        ["method.adapter.init_std=glob(*)"],
+        ["data.root=x", "+data.root=y"],
         ["task=colla"],
     ],
 )
@@ -102,6 +108,12 @@ def test_a_file_that_is_changed_added_or_gone_is_seen(conf, composed):
     assert len(composed) == 4  # once for each state that the files were in
 
 
+def test_a_link_to_nowhere_is_no_file(conf):
+    """As Emacs leaves beside a file that is being edited."""
+    (conf / ".#config.yaml").symlink_to("user@host.1")
+    assert compose_config(["rank=3"]).rank == 3
+
+
 def test_two_folders_do_not_share_what_is_kept(conf, tmp_path):
     shutil.copytree(conf, tmp_path / "other")
     (tmp_path / "other" / "data" / "hub.yaml").write_text("name: local\nroot: here\nholdout: null\n")
@@ -111,9 +123,22 @@ def test_two_folders_do_not_share_what_is_kept(conf, tmp_path):
         assert compose_config([]).data != own
 
 
-def test_the_plain_keys_are_those_of_single_values():
+def test_what_is_neither_one_value_nor_one_choice_is_left_to_hydra():
     parse = compose.parse_override
     for override in ("seed=1", "trainer.epochs=2", "only.method=[edora]", "data.root=null"):
         assert compose.only_sets(parse(override))
-    for override in ("trainer=fast", "preset@_global_=x", "+trainer.x=1", "~rank", "hydra.launcher.n_jobs=1"):
+        assert not compose.only_chooses(parse(override))
+    for override in ("trainer=fast", "preset@_global_=x", "experiment=null"):
+        assert compose.only_chooses(parse(override))
         assert not compose.only_sets(parse(override))
+    others = (
+        "+trainer.x=1",
+        "~rank",
+        "hydra.launcher.n_jobs=1",
+        "seed=1,2",
+        "trainer=fast,paper",
+        "+trainer=fast",
+    )
+    for override in (*others, "trainer={epochs: 3}", "hydra/launcher=basic"):
+        assert not compose.only_sets(parse(override)), override
+        assert not compose.only_chooses(parse(override)), override

@@ -142,7 +142,7 @@ FINISHED = {
 def test_all_tables_of_ten_thousand_runs_take_seconds_and_are_the_same_bytes_twice(committed_grid, tmp_path):
     """Tables, figures, claims and page, from the evidence alone.
 
-    Less than 20 s on an idle machine of today, 40 s on one of 2017, beside the plain read of either.
+    Less than 20 s on an idle machine of today, 40 s on one of 2017, where it is 6.6 times the plain read.
     """
     command = [sys.executable, "-m", "glue_harness.aggregate", *GRID]
     command += [f"results_dir={tmp_path / 'results'}", f"runs_dir={tmp_path / 'runs'}"]
@@ -166,8 +166,8 @@ READ_EVIDENCE_PLAINLY = """
 import csv, pathlib, sys
 import numpy
 folder = pathlib.Path(sys.argv[1])
-for path in folder.glob("[re]*s.csv"):
-    list(csv.DictReader(path.open(newline="")))
+for name in ("runs.csv", "epochs.csv"):
+    list(csv.DictReader((folder / name).open(newline="")))
 with numpy.load(folder / "predictions.npz") as archive:
     {name: archive[name] for name in archive.files}
 """

@@ -75,6 +75,7 @@ def test_slurms_signal_that_a_job_is_preempted_does_not_end_its_run(tmp_path):
     )
     wait_for(lambda: is_training(tmp_path))
     os.killpg(job.pid, signal.SIGTERM)
+    assert is_training(tmp_path)  # so it met the run
     assert job.communicate(timeout=900)[0].strip() == "complete"
 
 
