@@ -32,13 +32,14 @@ def test_every_method_trains_on_every_task(model, task, method, tmp_path):
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("method", [name for name in METHODS if ("tiny_deberta", name) != IN_FP32_ALONE])
 def test_deberta_trains_in_both_precisions(method, precision, tmp_path, monkeypatch):
-    """Three epochs; a loss or logits that are not finite would end the run as diverged."""
-    # bf16 is emulated where the hardware lacks it
+    """A loss or logits that are not finite would end the run as diverged."""
+    is_emulated = precision == "bf16" and not has_bf16("cpu")  # at a fifth of the pace
+    count = 1 if is_emulated else 3
     monkeypatch.setattr("glue_harness.hardware.has_bf16", lambda device: True)
     overrides = [f"method={method}", f"trainer.precision={precision}", "task=mrpc", "trainer=fast", "rank=4"]
-    overrides += ["data=miniature", "trainer.epochs=3", f"runs_dir={tmp_path}"]
+    overrides += ["data=miniature", f"trainer.epochs={count}", f"runs_dir={tmp_path}"]
     _, epochs = complete("model=tiny_deberta", *overrides)
-    assert len(epochs) == 3
+    assert len(epochs) == count
 
 
 @pytest.mark.slow
