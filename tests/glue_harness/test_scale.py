@@ -81,7 +81,7 @@ def take_time(command):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, shown
 
 
-MOST_READINGS = 8
+MOST_READINGS = 10
 """All tables may take as many times what a plain read of their evidence takes."""
 LAST_EPOCH = 5
 GRID = ["experiment=paper_grid", f"trainer.epochs={LAST_EPOCH}"]
@@ -142,7 +142,7 @@ FINISHED = {
 def test_all_tables_of_ten_thousand_runs_take_seconds_and_are_the_same_bytes_twice(committed_grid, tmp_path):
     """Tables, figures, claims and page, from the evidence alone.
 
-    Less than 20 s on an idle machine of today, 40 s on one of 2017, where it is 6.6 times the plain read.
+    Less than 20 s on an idle machine of today, 40 s on one of 2017, where it is 6.5 times the plain read.
     """
     command = [sys.executable, "-m", "glue_harness.aggregate", *GRID]
     command += [f"results_dir={tmp_path / 'results'}", f"runs_dir={tmp_path / 'runs'}"]
