@@ -13,7 +13,6 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from glue_harness.composition import resolve
 from glue_harness.config import Config
 from glue_harness.endings import End, Ending
 from glue_harness.entry import command_line
@@ -31,6 +30,7 @@ from glue_harness.records import (
     read_record,
     write_record,
 )
+from glue_harness.resolution import resolve
 from glue_harness.run_lock import begin_attempt, own_run
 
 EPOCHS = 50

@@ -12,7 +12,7 @@ ROOMS = [
     "errors garbage metric_facts",
     "config progress miniature run_lock processes files strict",
     "data_identity",
-    "composition",
+    "resolution",
     "compose",
     "tracking",
     "seeding hardware",
@@ -59,7 +59,7 @@ ABOVE_BOTH = "params submission"
 TRAINING_ONLY = {"acceleration", "backbone", "method", "callbacks", "staging", "trainer", "run", "supervise"}
 TRAINING_ONLY |= {"preparation", "arguments"}
 TRAINING_ONLY |= {"train", "checkpoints", "failures"}
-HYDRA_ROOMS = {"errors", "config", "composition", "compose", "grid", "sweep", "entry", "train"}
+HYDRA_ROOMS = {"errors", "config", "resolution", "compose", "grid", "sweep", "entry", "train"}
 
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
 LEVEL |= {room: len(ROOMS) + level for level, rooms in enumerate(REPORTING) for room in rooms.split()}

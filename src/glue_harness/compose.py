@@ -16,8 +16,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from glue_harness.composition import enforce_schema
 from glue_harness.errors import CONF
+from glue_harness.resolution import enforce_schema
 
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 State = tuple[tuple[str, int, int], ...]
@@ -35,17 +35,17 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         HydraException: a name or key that does not exist.
     """
     parsed = [parse_override(override) for override in overrides]
-    if all(only_sets(override) or only_chooses(override) for override in parsed):
-        composed = _compose_files(tuple(o.input_line or "" for o in parsed if only_chooses(o)))
-        try:
-            for override in filter(only_sets, parsed):
-                OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:
-            return hydra.compose("config", list(overrides))  # says in Hydra's words what is wrong
-        return composed
-    composed = hydra.compose("config", list(overrides))
-    # Hydra holds what it composes to the schema, except for what an override adds or removes.
-    return enforce_schema(composed) if any(o.startswith(("+", "~")) for o in overrides) else composed
+    if not all(only_sets(override) or only_chooses(override) for override in parsed):
+        composed = hydra.compose("config", list(overrides))
+        # Hydra holds what it composes to the schema, except for what an override adds or removes.
+        return enforce_schema(composed) if any(o.startswith(("+", "~")) for o in overrides) else composed
+    composed = _compose_files(tuple(o.input_line or "" for o in parsed if only_chooses(o)))
+    try:
+        for override in filter(only_sets, parsed):
+            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
+    except OmegaConfBaseException:
+        return hydra.compose("config", list(overrides))  # says in Hydra's words what is wrong
+    return composed
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
+from glue_harness.compose import parse_override
 from glue_harness.errors import CONF, InputError, choices, input_errors
 
 EXIT_BAD_INPUT = 2
@@ -45,7 +45,7 @@ def _check_choices(arguments: Sequence[str]) -> None:
     """Check that whoever chooses from a group of conf/ names something: of `null` Hydra makes a traceback."""
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     given = [text for text in arguments if "=" in text and text.partition("=")[0].lstrip("+") in groups]
-    for override in OverridesParser.create().parse_overrides(given):
+    for override in map(parse_override, given):
         if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
             continue
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]

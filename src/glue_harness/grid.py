@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from glue_harness.compose import PLAIN_KEY, compose_config, parse_override
-from glue_harness.composition import check, fill_in
+from glue_harness.compose import compose_config, only_sets, parse_override
 from glue_harness.config import Config
-from glue_harness.errors import CONF
 from glue_harness.hardware import Environment, resolve_environment
 from glue_harness.identity import Identity, describe_plan, get_rank, hash_plan, identify
 from glue_harness.inventory import Key
 from glue_harness.records import RunRecord, read_record
+from glue_harness.resolution import check, fill_in
 
 Place = tuple[str, ...]
 Changes = dict[Place, Any]
@@ -111,7 +110,7 @@ def as_overrides(assignment: dict[str, Any]) -> list[str]:
 def expand_block(fixed: list[str], axes: dict[str, Any]) -> Iterator[Cell]:
     """Yield the cells of a block, in the order of its product."""
     values = {axis: value if isinstance(value, list) else [value] for axis, value in axes.items()}
-    choosing = [axis for axis in values if not _only_sets(axis, values[axis])]
+    choosing = [axis for axis in values if not _holds_single_values(axis, values[axis])]
     templates: Templates = {}
     for combination in itertools.product(*values.values()):
         assignment = dict(zip(values, combination, strict=True))
@@ -144,11 +143,11 @@ def _fill_source(chosen: Sequence[str], task: str, values: dict[str, Any], templ
     return _fill_cell((*kept, f"task={task}"), values | {"init_from": None}, templates)
 
 
-def _only_sets(axis: str, values: list[Any]) -> bool:
-    """Say whether an axis only sets single values: it chooses no file of conf/, adds or removes nothing."""
-    is_group = (CONF / axis).is_dir()
-    is_single = not any(isinstance(value, list | dict) for value in values)
-    return PLAIN_KEY.fullmatch(axis) is not None and not is_group and is_single
+def _holds_single_values(axis: str, values: list[Any]) -> bool:
+    """Say whether an axis only sets values of conf/, and none of them a list or a mapping."""
+    if any(isinstance(value, list | dict) for value in values):
+        return False
+    return all(only_sets(parse_override(text)) for value in values for text in as_overrides({axis: value}))
 
 
 class Template:

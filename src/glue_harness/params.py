@@ -24,7 +24,6 @@ import torch
 from glue_harness import sweep
 from glue_harness.backbone import outline_backbone
 from glue_harness.captions import name_row
-from glue_harness.composition import max_rank
 from glue_harness.config import Config
 from glue_harness.entry import command_line
 from glue_harness.errors import require
@@ -33,6 +32,7 @@ from glue_harness.grid import Cell
 from glue_harness.markup import UNKNOWN, Entry, Table, to_latex, to_markdown
 from glue_harness.method import apply_method
 from glue_harness.records import Parameters
+from glue_harness.resolution import max_rank
 from glue_harness.sweep import Plan
 
 METHODS = ("full", "head_only", "magnitude_only", "lora", "lora_qv", "dora", "edora", "lora_xs")

@@ -16,13 +16,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from glue_harness.compose import compose_config, parse_override
-from glue_harness.composition import fill_in
 from glue_harness.config import Config, name_run
 from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, expand_block
 from glue_harness.inventory import Inventory, Key, State, take_inventory
 from glue_harness.records import TRAINED_WEIGHTS, Status, find_source
+from glue_harness.resolution import fill_in
 
 CHOOSES_GRID = ("model", "trainer", "preset")
 """Axes that may choose another grid for one experiment."""

@@ -14,13 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glue_harness import tracking
-from glue_harness.composition import resolve
 from glue_harness.endings import End, Ending
 from glue_harness.entry import command_line
 from glue_harness.errors import CONF
 from glue_harness.grid import Cell, build_cell
 from glue_harness.processes import is_first
 from glue_harness.records import Status
+from glue_harness.resolution import resolve
 from glue_harness.sweep import order_stages
 
 

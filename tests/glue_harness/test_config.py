@@ -3,8 +3,8 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from glue_harness.composition import max_rank, max_tokens
 from glue_harness.errors import CONF, InputError, choices, explain
+from glue_harness.resolution import max_rank, max_tokens
 
 
 @pytest.mark.parametrize(

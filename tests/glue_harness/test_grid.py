@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from glue_harness import grid
 from glue_harness.compose import compose_config
-from glue_harness.composition import fill_in
 from glue_harness.errors import InputError
 from glue_harness.grid import (
     Template,
@@ -20,6 +19,7 @@ from glue_harness.grid import (
     expand_block,
 )
 from glue_harness.identity import hash_plan
+from glue_harness.resolution import fill_in
 from glue_harness.sweep import _composer
 
 BASE = ["model=tiny_roberta", "data=miniature"]

@@ -91,7 +91,7 @@ def plant(tmp_path, monkeypatch):
     """Return what puts an experiment into a copy of conf/."""
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
-    for module in ("errors", "grid", "sweep"):
+    for module in ("errors", "compose", "sweep"):
         monkeypatch.setattr(f"glue_harness.{module}.CONF", conf)
 
     def write(text):
