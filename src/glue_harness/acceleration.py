@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 from edora.frozen import FrozenLinear
 from glue_harness.hardware import Environment
@@ -35,6 +36,10 @@ def accelerate(model: nn.Module, environment: Environment) -> None:
     assert isinstance(backbone, PreTrainedModel)
     if on_cpu and backbone.config._attn_implementation == "sdpa":
         backbone.config._attn_implementation = ATTENTION
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is MPNetSelfAttention and on_cpu:
+                setattr(parent, name, PaddedMpnetAttention(child).train(child.training))
 
 
 class PackedDropout(nn.Dropout):
@@ -103,20 +108,56 @@ def attend(
 
     On CPU, torch's fused attention knows no dropout and falls back to a path of several times this cost.
 
-    Shapes: query, key and value (rows, heads, tokens, width), the mask of `mask_padding`; returns
-    (rows, tokens, heads, width), and no probabilities.
+    Shapes: query, key and value (rows, heads, tokens, width), the mask of `mask_padding`, or one with heads
+    and queries too; returns (rows, tokens, heads, width), and no probabilities.
     """
     rows, heads, tokens, width = query.shape
     query, key, value = (part.reshape(rows * heads, -1, width) for part in (query, key, value))
     if attention_mask is None:
         attention_mask = query.new_zeros(rows, 1, 1, key.shape[1])
-    mask = attention_mask.to(query.dtype).expand(rows, heads, 1, -1).flatten(0, 1)
+    mask = attention_mask.to(query.dtype).expand(rows, heads, -1, -1).flatten(0, 1)
     scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling or width**-0.5)
     probabilities = F.softmax(scores.float(), dim=-1).to(value.dtype)  # (rows * heads, tokens, tokens)
     if dropout > 0:
         probabilities = drop(probabilities, dropout)
     context = torch.bmm(probabilities, value)
     return context.view(rows, heads, tokens, width).transpose(1, 2), None
+
+
+class PaddedMpnetAttention(nn.Module):
+    """MPNet's self-attention, computed by `attend`; it has the projections of the module it stands in for.
+
+    transformers has no interface for MPNet's attention, whose scores have a bias by relative position.
+    """
+
+    def __init__(self, eager: MPNetSelfAttention) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = eager.q, eager.k, eager.v, eager.o
+        self.heads, self.dropout = eager.num_attention_heads, eager.dropout.p
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **_: Any,
+    ) -> tuple[Tensor]:
+        """Attend from every token to every token of its row.
+
+        Shapes: hidden_states (rows, tokens, hidden), attention_mask (rows, 1, 1, tokens), position_bias
+        (rows, heads, tokens, tokens); both are added to the scores. Returns (rows, tokens, hidden).
+        """
+        rows, tokens, _hidden = hidden_states.shape
+        query, key, value = (
+            project(hidden_states).view(rows, tokens, self.heads, -1).transpose(1, 2)
+            for project in (self.q, self.k, self.v)
+        )  # (rows, heads, tokens, width)
+        added = [part for part in (position_bias, attention_mask) if part is not None]
+        mask = sum(added[1:], start=added[0]) if added else None
+        context, _probabilities = attend(
+            self, query, key, value, mask, dropout=self.dropout if self.training else 0.0
+        )
+        return (self.o(context.flatten(2)),)
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -27,11 +26,11 @@ from transformers import (
 from glue_harness import miniature
 from glue_harness.config import Model, Task
 from glue_harness.errors import InputError
-from glue_harness.files import sum_file
+from glue_harness.packaged_weights import locate_files, sum_weights
 from glue_harness.seeding import derive_seed
 from glue_harness.sources import check_hub_reachable
 
-OTHER_MODELS = "model=minilm (from the package index) or a model with random weights"
+OTHER_MODELS = "model=minilm or mpnet (from the package index) or a model with random weights"
 
 
 def load_backbone(model: Model, task: Task, seed: int) -> PreTrainedModel:
@@ -80,14 +79,14 @@ def weights_sha256(model: Model) -> str | None:
     if model.weights.source == "random":
         return None
     if model.weights.source == "package":
-        return _sum_weights(_package_folder(model) / "model.safetensors")
+        return sum_weights(locate_files(model) / "model.safetensors")
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("model.safetensors", "pytorch_model.bin"):
         path = try_to_load_from_cache(str(model.weights.id), name, revision=model.weights.revision)
         if isinstance(path, str):
             blob = Path(path).resolve()  # the cache names a large file's blob by its sha256
-            return blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else _sum_weights(blob)
+            return blob.name if re.fullmatch("[0-9a-f]{64}", blob.name) else sum_weights(blob)
     return None
 
 
@@ -98,7 +97,7 @@ def check_weights(model: Model) -> None:
         InputError: a package is missing or holds other weights, or the hub is out of reach.
     """
     if model.weights.source == "package":
-        _check_package(model)
+        locate_files(model)
     elif model.weights.source == "hub" and weights_sha256(model) is None:
         check_hub_reachable(f"model={model.name}", OTHER_MODELS)
 
@@ -108,7 +107,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     if model.tokenizer == "miniature":
         return miniature_tokenizer(model.architecture["vocab_size"])
     if model.weights.source == "package":
-        return AutoTokenizer.from_pretrained(_package_folder(model))
+        return AutoTokenizer.from_pretrained(locate_files(model))
     return _from_hub(model, functools.partial(_load_whole_tokenizer, model.architecture["vocab_size"]))
 
 
@@ -158,15 +157,7 @@ def _load_pretrained(model: Model, config: PretrainedConfig) -> tuple[PreTrained
     )
     if model.weights.source == "hub":
         return _from_hub(model, load)
-    return load(_check_package(model))
-
-
-def _check_package(model: Model) -> Path:
-    folder = _package_folder(model)
-    path = folder / "model.safetensors"
-    if (found := _sum_weights(path)) != model.weights.sha256:
-        raise InputError(f"model.weights.sha256: {path} has {found}; allowed is {model.weights.sha256}")
-    return folder
+    return load(locate_files(model))
 
 
 def _from_hub(model: Model, load: Callable[..., Any]) -> Any:
@@ -181,28 +172,6 @@ def _from_hub(model: Model, load: Callable[..., Any]) -> Any:
         reason = " ".join(str(error).split())
         allowed = f"use {OTHER_MODELS}"
         raise InputError(f"model={model.name}: the hub did not give it ({reason}); {allowed}") from error
-
-
-def _package_folder(model: Model) -> Path:
-    """Find the folder of a PyPI package's weights without importing the package."""
-    package, version = model.weights.id or "", model.weights.revision
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise InputError(
-            f"model={model.name}: the package {package} is missing; run pip install {package}=={version}"
-        ) from error
-    files = [file for file in distribution.files or [] if file.name == "model.safetensors"]
-    if distribution.version != version or not files:
-        raise InputError(
-            f"model={model.name}: {package} {distribution.version} is installed; allowed is {version}"
-        )
-    return Path(str(files[0].locate())).parent
-
-
-@functools.cache
-def _sum_weights(path: Path) -> str:
-    return sum_file(path)
 
 
 def _check_only_head_missing(model: Model, missing: set[str]) -> None:

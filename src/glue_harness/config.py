@@ -14,8 +14,9 @@ from omegaconf import MISSING
 class Weights:
     """Where a backbone's weights come from, pinned by content.
 
-    `source` is `hub` (repository `id` at commit `revision`), `package` (a PyPI package `id`, its
-    model.safetensors checked against `sha256`) or `random` (drawn from `seed`).
+    `source` is `hub` (repository `id` at commit `revision`), `package` (a PyPI package `id` of version
+    `revision`, its model.safetensors checked against `sha256`) or `random` (drawn from `seed`). Of `parts`
+    packages `id`-001, `id`-002, … each holds a slice of a zip with the files.
     """
 
     source: str = MISSING
@@ -23,6 +24,7 @@ class Weights:
     revision: str | None = None
     sha256: str | None = None
     seed: int | None = None
+    parts: int | None = None
 
 
 @dataclass
@@ -82,13 +84,15 @@ class Task:
 class Method:
     """A fine-tuning method: one constructor call (`adapter`), or none; full fine-tuning trains the backbone.
 
-    The learning rates are the published ones; conf/tuned holds what our own search found.
+    The learning rates and alpha are the published ones; conf/tuned holds what our own search found. A method
+    whose update nothing scales has no alpha.
     """
 
     name: str = MISSING
     label: str = MISSING
     learning_rate: float = MISSING
     head_learning_rate: float = MISSING
+    alpha: int | float | None = None
     train_backbone: bool = False
     adapter: dict[str, Any] | None = None
 
@@ -112,6 +116,7 @@ class Tuned:
 
     learning_rate: float = MISSING
     head_learning_rate: float = MISSING
+    alpha: int | float | None = None
 
 
 @dataclass
@@ -120,7 +125,8 @@ class Trainer:
 
     Warm-up is a share of all optimiser steps, unless `warmup_steps` gives their number.
     `accelerated` has the same computed in less time, but for roundings and the dropout's random numbers;
-    `fused_optimizer` has AdamW pass over a parameter once, and rounds otherwise too.
+    `fused_optimizer` has AdamW pass over a parameter once, and rounds otherwise too. `alpha` scales the
+    method's update (by alpha / rank); the method's adapter takes it from here.
     """
 
     name: str = MISSING
@@ -131,6 +137,7 @@ class Trainer:
     eval_batch_size: int = MISSING
     learning_rate: float = MISSING
     head_learning_rate: float = MISSING
+    alpha: int | float | None = None
     weight_decay: float = MISSING
     decay_magnitude: bool = MISSING
     warmup_share: float = MISSING

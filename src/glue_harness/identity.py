@@ -115,7 +115,7 @@ def describe_plan(config: Config, source_hash: str | None) -> dict[str, Any]:
         "data": content_identity(config.data, config.task),
         "train_backbone": config.method.train_backbone,
         "adapter": config.method.adapter,
-        "trainer": _without(vars(config.trainer), "name"),
+        "trainer": _without(vars(config.trainer), "name", "alpha"),  # the adapter has alpha
     }
     if config.init_from is None:
         return planned

@@ -93,6 +93,9 @@ def check(config: Config) -> None:
         require(getattr(trainer, name) >= 1, f"trainer.{name}", getattr(trainer, name), "1 or more")
     for name in ("learning_rate", "head_learning_rate"):
         require(getattr(trainer, name) > 0, f"trainer.{name}", getattr(trainer, name), "above 0")
+    alpha, scales = trainer.alpha, config.method.alpha is not None
+    allowed = "above 0" if scales else f"null for method={config.method.name}, which it does not scale"
+    require(alpha is None or (scales and alpha > 0), "trainer.alpha", alpha, allowed)
     for name in ("weight_decay", "max_grad_norm"):
         require(getattr(trainer, name) >= 0, f"trainer.{name}", getattr(trainer, name), "0 or more")
     require(0 <= trainer.warmup_share < 1, "trainer.warmup_share", trainer.warmup_share, "0 to 1, 1 excluded")
@@ -166,7 +169,8 @@ def max_rank(model: Model) -> int:
 
 
 def max_tokens(model: Model) -> int:
-    """Return the longest input `model` takes, in tokens; RoBERTa's positions start after its padding id."""
+    """Return the longest input `model` takes, in tokens; positions of RoBERTa and MPNet start after the padding id."""
     architecture = model.architecture
-    offset = architecture["pad_token_id"] + 1 if architecture["model_type"] == "roberta" else 0
+    starts_after_padding = architecture["model_type"] in ("roberta", "mpnet")
+    offset = architecture["pad_token_id"] + 1 if starts_after_padding else 0
     return architecture["max_position_embeddings"] - offset
