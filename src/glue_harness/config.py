@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 
 @dataclass
@@ -112,11 +112,15 @@ class Data:
 
 @dataclass
 class Tuned:
-    """Hyper-parameters of one model x method x task, as found by our own search."""
+    """Hyper-parameters of one model x method x task, as found by our own search.
+
+    `rank` is the rank that alpha was searched at: at others alpha / rank stays. Without it alpha stays.
+    """
 
     learning_rate: float = MISSING
     head_learning_rate: float = MISSING
     alpha: int | float | None = None
+    rank: int | None = None
 
 
 @dataclass
@@ -175,7 +179,8 @@ class Experiment:
     cell of the table; the values of all others are compared, in rows of their own. `notes` stand under its
     tables: what a reader has to know of the experiment as a whole. `tuned`: every run's rates are of a search
     (conf/tuned), and one without is refused. `final` names the experiment in which `tune` runs the best of
-    this search again.
+    this search again. `choice`: a search takes the `best` score, or of all scores within `one_standard_error`
+    of it the one at the lowest learning rate.
     """
 
     name: str | None = None
@@ -184,6 +189,7 @@ class Experiment:
     notes: list[str] = field(default_factory=list)
     tuned: bool = False
     final: str | None = None
+    choice: str = "best"
     grid: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -192,16 +198,6 @@ class Launcher:
     """What a launcher is told of our runs: how many share a GPU, which helps where one leaves it idle."""
 
     runs_per_gpu: int = 1
-
-
-@dataclass
-class Search:
-    """How `tune` searches an experiment's grid: `grid` runs it, `optuna` draws `trials` from its ranges."""
-
-    name: str = MISSING
-    trials: int | None = None
-    seed: int | None = None
-    startup_trials: int | None = None
 
 
 @dataclass
@@ -245,7 +241,6 @@ class Config:
     experiment: Experiment = field(default_factory=Experiment)
     only: Only = field(default_factory=Only)
     launcher: Launcher = field(default_factory=Launcher)
-    search: Search = field(default_factory=Search)
     tracking: Tracking = field(default_factory=Tracking)
     checkpoint_minutes: float | None = 10.0
     runs_dir: str = "runs"
@@ -253,6 +248,17 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+
+
+def scale_alpha(alpha: float | None, searched_rank: int | None, rank: int) -> float | None:
+    """Return the alpha at a rank that leaves alpha / rank as it was searched; whole numbers stay integers."""
+    if alpha is None or searched_rank is None:
+        return alpha
+    scaled = alpha * rank / searched_rank
+    return int(scaled) if scaled == int(scaled) else scaled
+
+
+OmegaConf.register_new_resolver("scale_alpha", scale_alpha, replace=True)
 
 
 def name_run(config: Config) -> str:

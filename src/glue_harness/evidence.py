@@ -29,7 +29,7 @@ RUN_COLUMNS = {
     **{"config_hash": TEXT, "headline": TEXT, "averaged": TRUTH, "majority_score": NUMBER},
     **{f"{part}_parameters": INTEGER for part in ("adapter", "head", "total", "backbone")},
     **{"trainer": TEXT, "epochs": INTEGER, "evaluated_epochs": INTEGER, "batch_size": INTEGER},
-    **dict.fromkeys(("learning_rate", "head_learning_rate", "weight_decay"), NUMBER),
+    **dict.fromkeys(("learning_rate", "head_learning_rate", "alpha", "weight_decay"), NUMBER),
     **{"max_steps": INTEGER, "warmup_share": NUMBER, "warmup_steps": INTEGER},
     **{"max_grad_norm": NUMBER, "max_length": INTEGER},
     **{"precision": TEXT, "device": TEXT, "threads": INTEGER, "processes": INTEGER, "numerics": INTEGER},

@@ -39,7 +39,7 @@ PLANNED_FIELDS = (
 )
 CELL_FIELDS = (
     *("model", "task", "method", "label", "rank", "settings", "init_from", "trainer", "epochs"),
-    *("batch_size", "learning_rate", "head_learning_rate", "weight_decay"),
+    *("batch_size", "learning_rate", "head_learning_rate", "alpha", "weight_decay"),
 )
 """What all runs of a cell have in common, the seed apart."""
 RUN_FIELDS = ("config_hash", "evaluated_epochs", "precision", "device", "processes", "numerics", "started_at")

@@ -13,6 +13,7 @@ from glue_harness.selection import ROW_KEY, SERIES_KEY, Selection, split_rows
 HEAD = [
     ("Rate", "adapter"),
     ("Rate", "head"),
+    ("Alpha", ""),
     ("Epochs", ""),
     ("Batch", "rows"),
     ("Warm-up", ""),
@@ -23,8 +24,8 @@ HEAD = [
     ("Trainer", ""),
 ]
 COLUMNS = [
-    *("trainer", "epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate", "warmup_share"),
-    *("warmup_steps", "weight_decay", "max_grad_norm", "max_length", "precision"),
+    *("trainer", "epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate", "alpha"),
+    *("warmup_share", "warmup_steps", "weight_decay", "max_grad_norm", "max_length", "precision"),
 ]
 """The columns of `Evidence.runs` that the table shows."""
 
@@ -52,7 +53,8 @@ def build_hyperparameter_table(selection: Selection, title: str) -> Table:
             groups.setdefault(rows[0]["model"], []).append(entries)
     notes = [
         "Rates: peak learning rates of all that is trained outside of the head, and of the head. AdamW; the "
-        "rates rise over the warm-up (a share, or a number, of all steps) and fall to 0 linearly.",
+        "rates rise over the warm-up (a share, or a number, of all steps) and fall to 0 linearly. Alpha: an "
+        "adapter's update is multiplied by alpha / rank.",
         "Batch: rows of a step, over all processes and accumulation. Clip: the norm that longer gradients "
         "are cut to. Length: what longer inputs are cut to.",
         *_explain_choice(selection),
@@ -107,6 +109,7 @@ def _show_run(run: Row) -> Values:
     return (
         UNKNOWN if run["adapter_parameters"] == 0 else _show(run["learning_rate"]),
         _show(run["head_learning_rate"]),
+        _show(run["alpha"]),
         f"{run['max_steps']} steps" if run["max_steps"] else _show(run["epochs"]),
         _show(run["batch_size"]),
         _show_warmup(run),

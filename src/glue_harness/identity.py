@@ -96,6 +96,12 @@ def get_rank(config: Config) -> int | None:
     return (config.method.adapter or {}).get("r")
 
 
+def get_alpha(config: Config) -> float | None:
+    """Return what a configuration's adapter scales its update by, times the rank; None if nothing does."""
+    adapter = config.method.adapter or {}
+    return adapter.get("alpha", adapter.get("lora_alpha"))
+
+
 def current_numerics(adapter: dict[str, Any] | None) -> int:
     """Return the numerics of a run that is made with this adapter by the code as it is."""
     package = (adapter or {}).get("_target_", "").partition(".")[0]

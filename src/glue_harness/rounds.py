@@ -9,7 +9,8 @@ from glue_harness.errors import choices, require, require_one_of
 from glue_harness.estimate import count_examples
 from glue_harness.finals import Finalists
 from glue_harness.grid import Cell
-from glue_harness.search import RATES, RatePair
+from glue_harness.identity import get_alpha
+from glue_harness.search import SEARCHED, Values
 from glue_harness.sweep import Plan
 
 Asked = Collection[tuple[str, str]]
@@ -20,15 +21,13 @@ NOT_CARRIED = ("experiment", "experiment.final", "trainer.epochs")
 
 
 def check_search(plan: Plan) -> None:
-    """Check that a plan is a fair search of learning rates.
+    """Check that a plan is a fair search of learning rates and alpha.
 
     Raises:
-        InputError: a run would be scored on dev; a method has two runs for a pair of rates (a second rank or
+        InputError: a run would be scored on dev; a method has two runs for the same values (a second rank or
             seed), another number of trials than the others, or other epochs; the protocol halves dev.
     """
-    search, groups = plan.config.search, dict[tuple[str, str], list[Cell]]()
-    allowed = "null: a grid is run whole"
-    require(search.name != "grid" or search.trials is None, "search.trials", search.trials, allowed)
+    groups: dict[tuple[str, str], list[Cell]] = {}
     allowed = "one with dev=whole: a search chooses on held-out rows of train, and reports none"
     require(plan.config.protocol.dev == "whole", "protocol", plan.config.protocol.name, allowed)
     for cell in plan.cells:
@@ -38,8 +37,9 @@ def check_search(plan: Plan) -> None:
     size, epochs = len(next(iter(groups.values()))), plan.cells[0].config.trainer.epochs
     for (method, task), cells in groups.items():
         place = f"experiment={plan.config.experiment.name}: {method} on {task}: "
-        pairs = {get_rates(cell) for cell in cells}
-        require(len(pairs) == len(cells), f"{place}runs", len(cells), f"{len(pairs)}, one a pair of {RATES}")
+        values = {get_planned_values(cell) for cell in cells}
+        allowed = f"{len(values)}, one for each set of {', '.join(SEARCHED)}"
+        require(len(values) == len(cells), f"{place}runs", len(cells), allowed)
         require(len(cells) == size, f"{place}trials", len(cells), f"{size}, as for every method and task")
         for other in {cell.config.trainer.epochs for cell in cells} - {epochs}:
             require(False, f"{place}trainer.epochs", other, f"{epochs}, as for every method and task")
@@ -68,19 +68,38 @@ def plan_final(first: Plan, overrides: Sequence[str]) -> Plan:
     short, long = (plan.cells[0].config.trainer.epochs for plan in (first, final))
     place = f"experiment.final={first.config.experiment.final}"
     require(long > short, f"{place}: trainer.epochs", long, f"more than the {short} of the first round")
-    missing = {_get_trial(cell) for cell in first.cells} - {_get_trial(cell) for cell in final.cells}
-    allowed = "one with all of the first round's methods, tasks and rates"
+    by_task = is_on_same_tasks(first, final)
+    trials = [{_get_trial(cell, by_task) for cell in plan.cells} for plan in (first, final)]
+    missing = trials[0] - trials[1]
+    allowed = "one with all of the first round's methods, rates and alpha" + ", and its tasks" * by_task
     require(not missing, f"{place}: trials that it lacks", len(missing), allowed)
     return final
 
 
-def get_rates(cell: Cell) -> RatePair:
-    """Return a trial's value of each of RATES."""
-    return tuple(getattr(cell.config.trainer, rate) for rate in RATES)
+def is_on_same_tasks(first: Plan, final: Plan) -> bool:
+    """Say whether the final round of a search is on tasks of the first, and not on others."""
+    return not {cell.task for cell in first.cells}.isdisjoint(cell.task for cell in final.cells)
 
 
-def _get_trial(cell: Cell) -> tuple[str, str, RatePair]:
-    return cell.method, cell.task, get_rates(cell)
+def choose_places(plan: Plan, first: Plan, asked: Asked) -> Asked:
+    """Return the methods and tasks of a final round that belong to what is asked for of the first.
+
+    On other tasks those are all tasks of the methods that are asked for.
+    """
+    if is_on_same_tasks(first, plan):
+        return asked
+    methods = {method for method, _task in asked}
+    return list(dict.fromkeys((cell.method, cell.task) for cell in plan.cells if cell.method in methods))
+
+
+def get_planned_values(cell: Cell) -> Values:
+    """Return a planned trial's value of each of SEARCHED."""
+    planned = vars(cell.config.trainer) | {"alpha": get_alpha(cell.config)}
+    return tuple(planned[name] for name in SEARCHED)
+
+
+def _get_trial(cell: Cell, by_task: bool) -> tuple[str, str | None, Values]:
+    return cell.method, cell.task if by_task else None, get_planned_values(cell)
 
 
 def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: Asked) -> list[str] | None:
@@ -92,7 +111,7 @@ def narrow(plan: Plan, overrides: Sequence[str], finalists: Finalists, asked: As
     for cell in plan.cells:
         if (cell.method, cell.task) not in asked:
             continue
-        if get_rates(cell) in finalists.get((cell.model, cell.method), []):
+        if get_planned_values(cell) in finalists.get((cell.model, cell.method), []):
             axes = (override.partition("=") for override in cell.overrides if override not in fixed)
             blocks.append("{" + ",".join(f"{axis}:[{value}]" for axis, _, value in axes) + "}")
     kept = [o for o in fixed if not o.startswith("experiment.grid=")]
@@ -111,10 +130,7 @@ def describe_cost(plan: Plan) -> str:
     """Say what a round costs: its trials, and the rows that all of them train on."""
     methods = dict.fromkeys(cell.method for cell in plan.cells)
     tasks = dict.fromkeys(cell.task for cell in plan.cells)
-    groups = len({(cell.method, cell.task) for cell in plan.cells})
-    # a search that draws its trials has as many as it says, each at a length that its grid has too
-    drawn = 1.0 if plan.config.search.trials is None else plan.config.search.trials * groups / len(plan.cells)
     counted = [count_examples(cell.config) for cell in plan.cells]
-    rows = "" if None in counted else f", {round(drawn * sum(n or 0 for n in counted)):,} rows to train on"
-    trials = f"{round(drawn * len(plan.cells))} trials of {plan.cells[0].config.trainer.epochs} epochs"
+    rows = "" if None in counted else f", {sum(n or 0 for n in counted):,} rows to train on"
+    trials = f"{len(plan.cells)} trials of {plan.cells[0].config.trainer.epochs} epochs"
     return f"{plan.name}: {trials}, for {', '.join(methods)} on {', '.join(tasks)}{rows}"

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from glue_harness.compose import compose_config, parse_override
-from glue_harness.config import Config, name_run
+from glue_harness.config import Config, name_run, scale_alpha
 from glue_harness.errors import CONF, InputError, choices, input_errors, require
 from glue_harness.garbage import no_garbage_collection
 from glue_harness.grid import Cell, as_overrides, expand_block
@@ -144,14 +144,18 @@ def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
     for cell in cells:
         model, method, trainer = cell.config.model.name, cell.config.method.name, cell.config.trainer
         searched = read(model, method, cell.config.task.name)
-        rates = {"learning_rate": trainer.learning_rate, "head_learning_rate": trainer.head_learning_rate}
         if searched is None:
             missing.setdefault(model, {})[method] = None
-        elif rates != searched:
-            given, wanted = (tuple(values.values()) for values in (rates, searched))
+            continue
+        given = (trainer.learning_rate, trainer.head_learning_rate, trainer.alpha)
+        published = cell.config.method.alpha
+        alpha = scale_alpha(searched.get("alpha", published), searched.get("rank"), cell.config.rank)
+        wanted = (searched["learning_rate"], searched["head_learning_rate"], alpha)
+        if given != wanted:
+            place = f"experiment={name}: {name_run(cell.config)}"
             raise InputError(
-                f"experiment={name}: {name_run(cell.config)}: trainer.learning_rate, head_learning_rate="
-                f"{given}: allowed is {wanted}, as conf/tuned has them"
+                f"{place}: trainer.learning_rate, head_learning_rate, alpha={given}: allowed is {wanted}, as "
+                "conf/tuned has them"
             )
     for model, methods in missing.items():
         listed = ",".join(methods)
@@ -161,7 +165,7 @@ def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
         )
 
 
-def _read_tuned(model: str, method: str, task: str) -> dict[str, float] | None:
+def _read_tuned(model: str, method: str, task: str) -> dict[str, Any] | None:
     """Return the rates that a search found for a model, method and task, or over the tasks it searched."""
     for file in (f"{model}_{method}_{task}.yaml", f"any/{model}_{method}.yaml"):
         if (path := CONF / "tuned" / file).is_file():

@@ -1,6 +1,6 @@
-"""ENTRY: the same search of learning rates for every method -> conf/tuned/ and its evidence in results/.
+"""ENTRY: the same search of rates and alpha for every method -> conf/tuned/ and its evidence in results/.
 
-`python -m glue_harness.tune model=minilm 'only.method=[lora,edora]' [experiment=tune] [search=optuna]`
+`python -m glue_harness.tune model=minilm 'only.method=[lora,edora]' [experiment=tune]`
 
 A trial is an ordinary run, scored on a part of train that is kept from it. Its record is what makes a search
 resumable: trials that are done are not run again. Where the experiment names a `final` one, the search has
@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glue_harness import evidence, evidence_files, sweep
+from glue_harness.captions import name_task
 from glue_harness.collection import collect
 from glue_harness.entry import command_line
-from glue_harness.errors import CONF, require
+from glue_harness.errors import CONF
 from glue_harness.evidence import MISSING, Evidence
 from glue_harness.fallback import describe_fallback, find_fallbacks
 from glue_harness.files import write_atomically, write_together
@@ -28,14 +29,16 @@ from glue_harness.finals import Finalists, choose_finalists, extend_finalists, g
 from glue_harness.rounds import (
     Asked,
     check_search,
+    choose_places,
     describe_cost,
     describe_final,
+    is_on_same_tasks,
     name_final,
     narrow,
     plan_final,
 )
 from glue_harness.scoring import score_runs
-from glue_harness.search import RATES, TaskFinding, describe_tuned, find, tabulate_findings
+from glue_harness.search import TaskFinding, describe_tuned, find, get_values, tabulate_findings
 from glue_harness.sweep import Plan
 
 TABLE = "search.md"
@@ -72,63 +75,69 @@ def tune(overrides: list[str]) -> list[TaskFinding | None]:
     check_search(whole)
     wanted = whole if unfiltered == chosen else sweep.plan(chosen)
     asked = dict.fromkeys((cell.method, cell.task) for cell in wanted.cells)
-    if whole.config.search.name == "optuna":
-        last, first = _run_optuna(whole, wanted, unfiltered), None
-    elif whole.config.experiment.final is None:
+    if whole.config.experiment.final is None:
         _collect(whole)  # evidence of another search is refused before anything runs
         print(describe_cost(wanted), file=sys.stderr)
         _run_grid(chosen)
-        last, first = _record(whole), None
+        rounds = [_record(whole)]
     else:
-        last, first = _run_two_rounds(whole, wanted, chosen, asked)
-    _write_choices(last, first, asked, unfiltered)
-    by_place = {finding.key[1:]: finding for finding in last.findings}
-    return [by_place.get(place) for place in asked]
+        rounds = _run_two_rounds(whole, wanted, chosen, asked)
+        asked = dict.fromkeys((*asked, *choose_places(rounds[-1].plan, whole, asked)))
+    deciding = {
+        place: (round_, finding)
+        for round_, finding in _list_deciding(rounds)
+        if (place := finding.key[1:]) in asked
+    }
+    _write_choices(rounds, list(deciding.values()), asked, unfiltered)
+    return [deciding[place][1] if place in deciding else None for place in asked]
 
 
-def _run_two_rounds(whole: Plan, wanted: Plan, chosen: Sequence[str], asked: Asked) -> tuple[Round, Round]:
-    """Run what is left of both rounds; return the final one and the first."""
+def _list_deciding(rounds: Sequence[Round]) -> list[tuple[Round, TaskFinding]]:
+    """Return the findings that choose, each with its round: of a task in both rounds the final one's."""
+    final_tasks = {cell.task for round_ in rounds[1:] for cell in round_.plan.cells}
+    return [
+        (round_, finding)
+        for round_ in rounds
+        for finding in round_.findings
+        if round_ is rounds[-1] or finding.key[2] not in final_tasks
+    ]
+
+
+def _run_two_rounds(whole: Plan, wanted: Plan, chosen: Sequence[str], asked: Asked) -> list[Round]:
+    """Run what is left of both rounds; return the first and the final one."""
     overrides = name_final(whole, sweep.without_filters(chosen))
     final = plan_final(whole, overrides)
     for plan in (whole, final):
         _collect(plan)  # evidence of another search is refused before anything runs
-    print(describe_cost(wanted), describe_final(final, asked), sep="\n", file=sys.stderr)
+    places = choose_places(final, whole, asked)
+    print(describe_cost(wanted), describe_final(final, places), sep="\n", file=sys.stderr)
     _run_grid(chosen)
     first = _record(whole)
-    return _run_final(final, first, overrides, asked), first
-
-
-def _run_optuna(whole: Plan, wanted: Plan, overrides: Sequence[str]) -> Round:
-    from glue_harness.optuna_search import require_optuna, run_trials
-
-    require_optuna()
-    for launcher in (o.partition("=")[2] for o in overrides if o.startswith("launcher=")):
-        allowed = "joblib with search=optuna, which starts its trials itself, on this machine"
-        require(launcher == "joblib", "launcher", launcher, allowed)
-    print(describe_cost(wanted), file=sys.stderr)
-    plan, pruned = run_trials(whole, wanted, _collect)  # which refuses evidence of another search
-    return _record(plan, pruned)
+    return [first, _run_final(final, first, overrides, places)]
 
 
 def _collect(plan: Plan) -> Evidence:
     return collect(plan, Path(plan.config.runs_dir), Path(plan.config.results_dir, plan.name))
 
 
-def _find(plan: Plan, collected: Evidence, pruned: dict[tuple[str, str], int]) -> list[TaskFinding]:
-    return find(score_runs(collected, plan.config.protocol), plan.config.search.trials, pruned)
+def _find(plan: Plan, collected: Evidence) -> list[TaskFinding]:
+    tasks = {cell.cell_hash: cell.task for cell in plan.cells}
+    predictions = collected.predictions.items()
+    held_out = {tasks[name.partition("/")[0]]: len(logits) for name, logits in predictions}
+    return find(score_runs(collected, plan.config.protocol), plan.config.experiment.choice, held_out)
 
 
-def _record(
-    plan: Plan, pruned: dict[tuple[str, str], int] | None = None, first: Sequence[TaskFinding] = ()
-) -> Round:
+def _record(plan: Plan, first: Sequence[TaskFinding] = ()) -> Round:
     """Write the evidence and the table of the trials that there are, and print the table.
 
     `first`: what the round found that these trials were taken from.
     """
     folder = Path(plan.config.results_dir, plan.name)
     collected = _collect(plan)
-    earlier = {finding.key: tuple(finding.trials) for finding in first}
-    findings = [replace(f, earlier=earlier.get(f.key, ())) for f in _find(plan, collected, pruned or {})]
+    findings = [
+        replace(finding, earlier=tuple(found.trials) if (found := _find_earlier(finding, first)) else ())
+        for finding in _find(plan, collected)
+    ]
     table = tabulate_findings(findings, plan.title, _holdout(plan), plan.config.protocol)
     write_together(folder, evidence_files.encode(collected) | {TABLE: table.encode()})
     print(table, end="")
@@ -141,37 +150,39 @@ def _run_final(plan: Plan, first: Round, overrides: Sequence[str], asked: Asked)
     `plan`: all trials that it may have. What has run of them stays in the round, whatever goes on now.
     """
     finalists = _list_started(plan)
-    _add(finalists, choose_finalists(first.findings))
+    same_tasks = is_on_same_tasks(first.plan, plan)
+    _add(finalists, choose_finalists(first.findings, on_other_tasks=not same_tasks))
     _explain_left_out(plan, first, finalists, asked)
     while (wanted := narrow(plan, overrides, finalists, asked)) is not None:
         print(describe_cost(sweep.plan(wanted)), file=sys.stderr)
         _run_grid(wanted)
-        everything = narrow(plan, overrides, finalists, [finding.key[1:] for finding in first.findings])
+        places = choose_places(plan, first.plan, [finding.key[1:] for finding in first.findings])
+        everything = narrow(plan, overrides, finalists, places)
         assert everything is not None
         whole = sweep.plan(everything)
-        found = _find(whole, _collect(whole), {})
+        found = _find(whole, _collect(whole))
         methods = {method for method, _ in asked}
-        added = extend_finalists([f for f in found if f.key[1] in methods], first.findings)
-        if not _add(finalists, added):
+        asked_for = [f for f in found if f.key[1] in methods]
+        if not same_tasks or not _add(finalists, extend_finalists(asked_for, first.findings)):
             return _record(whole, first=first.findings)
     return Round(plan, [], first.table)
 
 
 def _list_started(plan: Plan) -> Finalists:
-    """Return the pairs of rates of each method that a record or earlier evidence is there of."""
+    """Return the values of each method that a record or earlier evidence is there of."""
     started: Finalists = {}
     for row in evidence.list_rows(_collect(plan).runs):
         if row["status"] != MISSING:
-            _add(started, {(row["model"], row["method"]): [tuple(row[rate] for rate in RATES)]})
+            _add(started, {(row["model"], row["method"]): [get_values(row)]})
     return started
 
 
 def _add(finalists: Finalists, added: Finalists) -> bool:
-    """Add pairs to those of each method, and say whether one was new."""
+    """Add values to those of each method, and say whether one was new."""
     new = False
-    for method, pairs in added.items():
+    for method, values in added.items():
         known = finalists.setdefault(method, [])
-        fresh = [pair for pair in pairs if pair not in known]
+        fresh = [one for one in values if one not in known]
         known += fresh
         new = new or bool(fresh)
     return new
@@ -183,7 +194,7 @@ def _explain_left_out(plan: Plan, first: Round, finalists: Finalists, asked: Ask
         if method in finalists or method[1] not in {name for name, _ in asked}:
             continue
         waiting = [finding.key[2] for finding in group if not finding.is_whole]
-        why = "no pair of rates has learnt something on each task"
+        why = "no rates have learnt something on each task"
         if waiting:
             why = f"it waits for trials of the first round on {', '.join(waiting)}"
         print(f"{plan.name}: nothing of {method[1]} goes on: {why}", file=sys.stderr)
@@ -201,26 +212,31 @@ def _holdout(plan: Plan) -> float:
     return plan.config.data.holdout
 
 
-def _write_choices(last: Round, first: Round | None, asked: Asked, overrides: Sequence[str]) -> None:
+def _write_choices(
+    rounds: Sequence[Round],
+    deciding: Sequence[tuple[Round, TaskFinding]],
+    asked: Asked,
+    overrides: Sequence[str],
+) -> None:
     """Write a file of conf/tuned for every finding with a choice, and those for tasks that were not searched.
 
     Generated data choose nothing.
     """
-    plan = last.plan
+    plan = rounds[-1].plan
     if plan.config.data.name == "miniature":
         print(f"data=miniature: its choices are not written to {CONF / 'tuned'}", file=sys.stderr)
         return
     finding_it = [o for o in overrides if o.partition("=")[0] not in NOT_FOUND_BY]
-    command = f"python -m glue_harness.tune {shlex.join(finding_it)}"
-    table, holdout = last.table.as_posix(), _holdout(plan)
-    chosen = [finding for finding in last.findings if finding.best is not None and finding.key[1:] in asked]
-    for finding in chosen:
-        text = describe_tuned(finding, command, table, holdout, _describe_first(first, finding))
+    command, holdout = f"python -m glue_harness.tune {shlex.join(finding_it)}", _holdout(plan)
+    chosen = [(round_, finding) for round_, finding in deciding if finding.best is not None]
+    for round_, finding in chosen:
+        first = None if round_ is rounds[0] else _describe_first(rounds[0], finding)
+        text = describe_tuned(finding, command, round_.table.as_posix(), holdout, first)
         write_atomically(CONF / "tuned" / f"{'_'.join(finding.key)}.yaml", text.encode())
     methods = {method for method, _ in asked}
-    fallbacks = [fallback for fallback in find_fallbacks(last.findings) if fallback.method in methods]
+    fallbacks = [fallback for fallback in find_fallbacks(rounds[-1].findings) if fallback.method in methods]
     for fallback in fallbacks:
-        text = describe_fallback(fallback, command, table, holdout)
+        text = describe_fallback(fallback, command, rounds[-1].table.as_posix(), holdout)
         name = f"{fallback.model}_{fallback.method}.yaml"
         write_atomically(CONF / "tuned" / "any" / name, text.encode())
     print(
@@ -230,12 +246,19 @@ def _write_choices(last: Round, first: Round | None, asked: Asked, overrides: Se
     )
 
 
-def _describe_first(first: Round | None, finding: TaskFinding) -> str | None:
+def _find_earlier(finding: TaskFinding, first: Sequence[TaskFinding]) -> TaskFinding | None:
+    """Return what the first round found of a method on the same task, or else on another."""
+    of_method = [found for found in first if found.key[:2] == finding.key[:2]]
+    return next((found for found in of_method if found.key == finding.key), next(iter(of_method), None))
+
+
+def _describe_first(first: Round, finding: TaskFinding) -> str:
     """Say what the final round's trials of a method and task were taken from."""
-    if first is None:
-        return None
-    (own,) = (found for found in first.findings if found.key == finding.key)
-    return f"{len(own.trials)} trials of {own.trials[0]['epochs']} epochs: {first.table.as_posix()}"
+    own = _find_earlier(finding, first.findings)
+    assert own is not None
+    task = "" if own.key == finding.key else f" on {name_task(own.key[2])}"
+    trials = f"{len(own.trials)} trials of {own.trials[0]['epochs']} epochs"
+    return f"{trials}{task}: {first.table.as_posix()}"
 
 
 def main() -> None:

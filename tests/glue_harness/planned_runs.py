@@ -54,8 +54,9 @@ def make_cell(
     learning_rate=1e-3,
     head_learning_rate=5e-4,
     epochs=2,
+    alpha=16,
 ):
-    adapter = None if method == "full" else {"_target_": f"peft.{method}", "r": rank, "lora_alpha": 16}
+    adapter = None if method == "full" else {"_target_": f"peft.{method}", "r": rank, "lora_alpha": alpha}
     config = Config(
         model=Model(name=model, weights=Weights(source="random", seed=len(model)), tokenizer="none"),
         task=Task(

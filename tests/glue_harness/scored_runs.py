@@ -17,6 +17,7 @@ RUN = {
     "dirty": False,
     "averaged": True,
     "learning_rate": 2e-3,
+    "alpha": 16.0,
     "head_learning_rate": 3e-3,
     "epochs": 5,
     "numerics": 1,

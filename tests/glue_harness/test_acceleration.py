@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
 
 from edora.frozen import FrozenLinear
 from glue_harness.acceleration import (
     ATTENTION,
     PackedDropout,
+    PaddedMpnetAttention,
     accelerate,
     attend,
     drop,
@@ -16,6 +18,14 @@ from glue_harness.acceleration import (
 from glue_harness.backbone import load_backbone
 from glue_harness.hardware import Environment
 from glue_harness.method import apply_method
+
+TINY_MPNET = [
+    *("model=mpnet", "model.weights.source=random", "model.weights.seed=1", "model.tokenizer=miniature"),
+    *("model.architecture.vocab_size=512", "model.architecture.hidden_size=32", "rank=4"),
+    *("model.architecture.num_hidden_layers=2", "model.architecture.num_attention_heads=4"),
+    *("model.architecture.intermediate_size=64", "model.adapted_layers=8"),
+]
+"""MPNet's architecture, small and with random weights."""
 
 BF16 = Environment(device="cpu", precision="bf16", threads=1, processes=1)
 FP32 = Environment(device="cpu", precision="fp32", threads=1, processes=1)
@@ -160,3 +170,55 @@ def test_a_gpu_keeps_its_own_kernels(build_config):
     assert model.get_base_model().config._attn_implementation == "sdpa"
     assert not any(isinstance(module, PackedDropout) for module in model.modules())
     assert any(isinstance(module, FrozenLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "dora", "dora_factored", "edora", "head_only"])
+def test_mpnets_attention_is_transformers_own_but_for_dropout(build_config, method):
+    """Logits and every gradient, with the bias by relative position, and with padding."""
+    model, eager = (build_model(build_config, *TINY_MPNET, f"method={method}").eval() for _ in range(2))
+    with torch.no_grad():
+        for one in (model, eager):
+            torch.manual_seed(1)
+            for name, parameter in one.named_parameters():
+                if "relative_attention_bias" in name or (parameter.requires_grad and "lora_B" in name):
+                    parameter.normal_()
+    accelerate(model, FP32)
+    assert len([m for m in model.modules() if isinstance(m, PaddedMpnetAttention)]) == 2
+    rows = some_rows()
+    outputs = [one(**rows).logits for one in (model, eager)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-6)
+    for logits in outputs:
+        logits.square().sum().backward()
+    gradients = [{n: p.grad for n, p in one.named_parameters() if p.requires_grad} for one in (model, eager)]
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_mpnets_attention_drops_probabilities_in_training_alone(build_config):
+    model = build_model(build_config, *TINY_MPNET, "method=head_only")
+    accelerate(model, FP32)
+    attention = next(m for m in model.modules() if isinstance(m, PaddedMpnetAttention))
+    assert attention.dropout == 0.1
+    x = torch.randn(2, 7, 32)
+    torch.manual_seed(3)
+    dropped = attention.train()(x)[0]
+    assert not torch.equal(dropped, attention.eval()(x)[0])
+    torch.manual_seed(3)
+    torch.testing.assert_close(attention.train()(x)[0], dropped, rtol=0, atol=0)
+
+
+def test_mpnet_is_saved_and_loaded_and_merged_as_it_was_trained(build_config, tmp_path):
+    model = build_model(build_config, *TINY_MPNET, "method=edora")
+    accelerate(model, FP32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "edora_core" in name:
+                parameter.normal_()
+    model.eval().save_pretrained(tmp_path)
+    config = build_config(*TINY_MPNET)
+    loaded = PeftModel.from_pretrained(load_backbone(config.model, config.task, seed=2), tmp_path).eval()
+    rows = some_rows()
+    expected = model(**rows).logits
+    torch.testing.assert_close(loaded(**rows).logits, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.merge_and_unload()(**rows).logits, expected, rtol=0, atol=1e-5)

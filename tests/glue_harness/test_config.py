@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 
 from glue_harness.errors import CONF, InputError, choices, explain
 from glue_harness.resolution import max_rank, max_tokens
+from glue_harness.sweep import plan
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,6 @@ from glue_harness.resolution import max_rank, max_tokens
         ("tracking=nix", "tracking=nix: allowed is one of none, wandb"),
         ("checkpoint_minutes=-1", "checkpoint_minutes=-1.0: allowed is 0 or more, or null"),
         ("launcher.runs_per_gpu=0", "launcher.runs_per_gpu=0: allowed is 1 or more"),
-        ("search=nix", "search=nix: allowed is one of grid, optuna"),
     ],
 )
 def test_bad_input_is_one_line_naming_field_value_and_what_is_allowed(build_config, override, expected):
@@ -185,3 +185,35 @@ def test_bad_tracking_is_one_line(build_config, override, expected):
     with pytest.raises(InputError) as caught:
         build_config("tracking=wandb", override)
     assert str(caught.value) == expected
+
+
+def test_alpha_is_searched_like_a_rate_and_published_under_the_authors_trainer(tmp_path):
+    """alpha / rank stays over ranks where alpha was searched; what no search chose is 16 at every rank."""
+    minilm = ["model=minilm", "method=edora", "task=cola"]
+    searched = [*minilm, "tuned.alpha=4", "tuned.rank=16"]
+    cases = [
+        ([*searched], 4),
+        ([*searched, "rank=4"], 1),
+        ([*searched, "rank=6"], 1.5),
+        ([*searched, "trainer.alpha=8", "rank=4"], 8),
+        ([*searched, "trainer=paper"], 16),
+        ([*minilm, "rank=4"], 16),
+    ]
+    for overrides, alpha in cases:
+        (cell,) = plan(["data=local", "data.root=/nowhere", *overrides]).cells
+        adapter = cell.config.method.adapter
+        assert (adapter["alpha"], cell.config.trainer.alpha) == (alpha, alpha), overrides
+        assert type(adapter["alpha"]) is type(alpha)
+    (plain,), (explicit,) = (
+        plan(["data=local", "data.root=/nowhere", *minilm, *more]).cells
+        for more in ([], ["trainer.alpha=16"])
+    )
+    assert plain.cell_hash == explicit.cell_hash
+
+
+def test_an_alpha_of_a_method_that_has_none_is_refused():
+    message = "trainer.alpha=4: allowed is null for method=head_only, which it does not scale"
+    with pytest.raises(InputError, match=message):
+        plan(["model=tiny_roberta", "data=miniature", "method=head_only", "trainer.alpha=4"])
+    with pytest.raises(InputError, match="trainer.alpha=0: allowed is above 0"):
+        plan(["model=tiny_roberta", "data=miniature", "method=lora", "trainer.alpha=0"])

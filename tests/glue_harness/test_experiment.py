@@ -112,11 +112,15 @@ def test_an_experiment_at_searched_rates_refuses_methods_without_a_search():
 
 @pytest.mark.parametrize(
     ("override", "given"),
-    [("trainer=paper", r"\(0\.001, 0\.001\)"), ("trainer.learning_rate=0.5", r"\(0\.5, 0\.003\)")],
+    [
+        ("trainer=paper", r"\(0\.001, 0\.001, 16\)"),
+        ("trainer.learning_rate=0.5", r"\(0\.5, 0\.003, 16\)"),
+        ("trainer.alpha=4", r"\(0\.01, 0\.003, 4\)"),
+    ],
 )
 def test_an_experiment_at_searched_rates_refuses_others(override, given):
     message = (
-        f"minilm mrpc edora_r16 seed 1: .*={given}: allowed is \\(0.01, 0.003\\), as conf/tuned has them"
+        f"minilm mrpc edora_r16 seed 1: .*={given}: allowed is \\(0.01, 0.003, 16\\), as conf/tuned has them"
     )
     part = ["only.method=[edora]", "only.task=[mrpc]", "only.rank=[16]"]
     with pytest.raises(InputError, match=message):

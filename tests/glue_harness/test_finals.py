@@ -1,4 +1,4 @@
-"""Which pairs of rates go on from a short round to the final one."""
+"""Which rates and alpha go on from a short round to the final one."""
 
 import pytest
 
@@ -13,12 +13,14 @@ KEY = ("tiny", "lora")
 def test_the_best_mean_goes_on_and_the_best_at_the_next_lower_rate(tmp_path):
     rte = {(1e-3, 1e-3): 0.9, (3e-3, 1e-3): 0.89, (3e-4, 3e-3): 0.7, (3e-4, 1e-3): 0.65}
     cola = {(1e-3, 1e-3): 0.8, (3e-3, 1e-3): 0.79, (3e-4, 3e-3): 0.7, (1e-4, 1e-3): 0.78}
-    assert choose_finalists(search(tmp_path, rte=rte, cola=cola)) == {KEY: [(1e-3, 1e-3), (3e-4, 3e-3)]}
+    assert choose_finalists(search(tmp_path, rte=rte, cola=cola)) == {
+        KEY: [(1e-3, 1e-3, 16), (3e-4, 3e-3, 16)]
+    }
 
 
 def test_at_the_lowest_rate_the_next_higher_goes_on(tmp_path):
     findings = search(tmp_path, rte={(1e-4, 1e-3): 0.9, (3e-4, 3e-3): 0.7, (1e-3, 1e-3): 0.8})
-    assert choose_finalists(findings) == {KEY: [(1e-4, 1e-3), (3e-4, 3e-3)]}
+    assert choose_finalists(findings) == {KEY: [(1e-4, 1e-3, 16), (3e-4, 3e-3, 16)]}
 
 
 @pytest.mark.parametrize(
@@ -27,20 +29,28 @@ def test_at_the_lowest_rate_the_next_higher_goes_on(tmp_path):
 def test_a_pair_that_learnt_nothing_on_one_task_stays_behind(tmp_path, spoilt):
     rte = {(1e-3, 1e-3): 0.9, (3e-4, 1e-3): spoilt, (3e-4, 3e-3): spoilt, (3e-3, 1e-3): spoilt}
     cola = {(1e-3, 1e-3): 0.9, (3e-4, 1e-3): 0.95, (3e-3, 1e-3): 0.99}
-    assert choose_finalists(search(tmp_path, rte=rte, cola=cola)) == {KEY: [(1e-3, 1e-3), (1e-4, 1e-3)]}
+    assert choose_finalists(search(tmp_path, rte=rte, cola=cola)) == {
+        KEY: [(1e-3, 1e-3, 16), (1e-4, 1e-3, 16)]
+    }
+
+
+def test_to_other_tasks_the_best_two_go_on(tmp_path):
+    findings = search(tmp_path, rte={(1e-3, 1e-3): 0.9, (3e-3, 1e-3): 0.89, (3e-4, 3e-3): 0.7})
+    chosen = choose_finalists(findings, on_other_tasks=True)
+    assert chosen == {KEY: [(1e-3, 1e-3, 16), (3e-3, 1e-3, 16)]}
 
 
 def test_of_a_search_over_head_rates_the_next_lower_head_rate_goes_on(tmp_path):
     scores = {(1e-3, 1e-3): 0.6, (1e-3, 3e-3): 0.7, (1e-3, 1e-2): 0.8, (1e-3, 3e-2): 0.75}
     findings = collect_trials(tmp_path, scores, method="head_only")
-    assert choose_finalists(findings) == {("tiny", "head_only"): [(1e-3, 1e-2), (1e-3, 3e-3)]}
+    assert choose_finalists(findings) == {("tiny", "head_only"): [(1e-3, 1e-2, 16), (1e-3, 3e-3, 16)]}
 
 
 @pytest.mark.parametrize("out", [None, {"status": Status.FAILED}])
 def test_a_method_waits_for_all_trials_of_all_its_tasks(tmp_path, out):
     findings = search(tmp_path, rte={(1e-3, 1e-3): 0.9}, cola={(1e-4, 1e-3): out, (1e-2, 1e-3): 0.99})
     assert choose_finalists(findings) == {}
-    assert choose_finalists(findings[:1])[KEY][0] == (1e-3, 1e-3)
+    assert choose_finalists(findings[:1])[KEY][0] == (1e-3, 1e-3, 16)
 
 
 def test_a_pair_whose_task_has_a_degenerate_best_stays_behind_too(tmp_path):
@@ -48,12 +58,12 @@ def test_a_pair_whose_task_has_a_degenerate_best_stays_behind_too(tmp_path):
     rte = dict.fromkeys(FIVE, 0.4) | {(1e-2, 1e-3): nothing, (1e-3, 1e-3): 0.45}
     findings = search(tmp_path, rte=rte, cola={(1e-2, 1e-3): 0.99, (1e-3, 1e-3): 0.9})
     assert findings[0].best is None
-    assert choose_finalists(findings)[KEY][0] == (1e-3, 1e-3)
+    assert choose_finalists(findings)[KEY][0] == (1e-3, 1e-3, 16)
 
 
 def test_one_pair_that_learnt_goes_on_alone(tmp_path):
     bad = {pair: {"status": Status.DIVERGED} for pair in FIVE}
-    assert choose_finalists(search(tmp_path, rte=bad | {(1e-3, 1e-3): 0.9})) == {KEY: [(1e-3, 1e-3)]}
+    assert choose_finalists(search(tmp_path, rte=bad | {(1e-3, 1e-3): 0.9})) == {KEY: [(1e-3, 1e-3, 16)]}
     assert choose_finalists(search(tmp_path / "none", rte=bad)) == {}
 
 
@@ -71,7 +81,7 @@ def test_below_the_lowest_that_won_on_a_task_the_next_goes_on(tmp_path):
     rte = {(1e-3, 1e-3): 0.9, (3e-4, 3e-3): 0.8}
     cola = {(1e-3, 1e-3): 0.7, (3e-4, 3e-3): 0.8}
     first = {(1e-4, 3e-3): 0.65}
-    assert extend(tmp_path, {"rte": rte, "cola": cola}, rte=first, cola={}) == {KEY: [(1e-4, 3e-3)]}
+    assert extend(tmp_path, {"rte": rte, "cola": cola}, rte=first, cola={}) == {KEY: [(1e-4, 3e-3, 16)]}
 
 
 def test_a_round_whose_lowest_won_nowhere_is_over(tmp_path):

@@ -27,7 +27,7 @@ def cell_texts(rows):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in lines[2:]]
 
 
-SHARED = ["5", "32", "6 %", "0.01", "1", "128", "fp32", "fast"]
+SHARED = ["16", "5", "32", "6 %", "0.01", "1", "128", "fp32", "fast"]
 
 
 def test_tasks_that_share_their_values_share_a_row():
@@ -43,7 +43,7 @@ def test_ranks_that_share_their_values_are_named_together():
     rows = [*make("rte", "edora", rank=4), *make("rte", "edora", rank=8)]
     assert [row[0] for row in cell_texts(rows)] == ["EDoRA (r=4, 8)"]
     rows[1]["max_steps"] = 90
-    assert [(row[0], row[4]) for row in cell_texts(rows)] == [
+    assert [(row[0], row[5]) for row in cell_texts(rows)] == [
         ("EDoRA (r=4)", "5"),
         ("EDoRA (r=8)", "90 steps"),
     ]
@@ -54,15 +54,15 @@ def test_the_head_alone_has_no_rate_of_an_adapter():
 
 
 def test_a_warm_up_in_steps_is_said_so():
-    assert cell_texts(make("rte", "lora", warmup_steps=0))[0][6] == "0 steps"
+    assert cell_texts(make("rte", "lora", warmup_steps=0))[0][7] == "0 steps"
 
 
 def test_a_precision_is_of_runs_and_all_of_them_are_named():
-    assert cell_texts(make("rte", "lora", [None], precision=None))[0][10] == "--"
+    assert cell_texts(make("rte", "lora", [None], precision=None))[0][11] == "--"
     rows = make("rte", "lora", [0.7, 0.7, None])
     rows[1]["precision"] = "bf16"
     rows[2]["precision"] = None
-    assert cell_texts(rows)[0][10] == r"fp32 \| bf16"
+    assert cell_texts(rows)[0][11] == r"fp32 \| bf16"
 
 
 def test_models_are_groups_and_settings_rows():

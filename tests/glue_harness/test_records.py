@@ -47,7 +47,7 @@ def test_whatever_can_change_the_result_is_another_folder(build_config, override
     "override",
     [
         *("runs_dir=elsewhere", "results_dir=elsewhere", "protocol=paper_last", "launcher=basic"),
-        *("tracking=wandb", "search=optuna", "launcher.runs_per_gpu=2", "checkpoint_minutes=1"),
+        *("tracking=wandb", "launcher.runs_per_gpu=2", "checkpoint_minutes=1"),
     ],
 )
 def test_what_cannot_is_the_same_folder(build_config, override):

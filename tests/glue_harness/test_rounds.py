@@ -142,7 +142,29 @@ def test_evidence_of_another_search_is_refused_before_anything_runs(search, tmp_
     assert not (tmp_path / "runs").exists()
 
 
-def test_with_optuna_the_launcher_is_its_own(search):
-    pytest.importorskip("optuna")
-    with pytest.raises(InputError, match="launcher=slurm: allowed is joblib with search=optuna"):
-        search("search=optuna", "launcher=slurm")
+def test_the_best_two_of_one_task_go_on_to_another(search, tmp_path, monkeypatch):
+    """Each task has the choice of its own round, and the other task's serves the tasks without a search."""
+    conf = tmp_path / "conf" / "experiment"
+    grid = (
+        "[{method: [full, lora], task: [TASK], rank: [4], trainer.learning_rate: [1e-4, 3e-4, 1e-3, 3e-3]}]"
+    )
+    head = "# @package _global_\ndefaults: [tune]\ntrainer: {head_learning_rate: 1e-3, epochs: EPOCHS}\nexperiment:\n"
+    for name, task, epochs, final in (("one", "cola", "3", "two"), ("two", "rte", "10", "null")):
+        body = f"  name: {name}\n  title: T\n  final: {final}\n  grid: {grid.replace('TASK', task)}\n"
+        (conf / f"{name}.yaml").write_text(head.replace("EPOCHS", epochs) + body)
+    for module in ("sweep", "errors", "compose"):
+        monkeypatch.setattr(f"glue_harness.{module}.CONF", tmp_path / "conf")
+    started = search("experiment=one", grid="seed=1")
+    assert {run[2] for run in started if run[0] == 3} == {"cola"}
+    assert sorted(finals(started)) == [
+        (method, "rte", rate) for method in ("full", "lora") for rate in (1e-3, 3e-3)
+    ]
+    assert read_choice(tmp_path, "lora", "cola") == 3e-3
+    assert read_choice(tmp_path, "lora", "rte") == 1e-3
+    tuned = tmp_path / "conf" / "tuned"
+    assert "learning_rate: 0.001\n" in (tuned / "any" / "tiny_roberta_lora.yaml").read_text()
+    rte = (tuned / "tiny_roberta_lora_rte.yaml").read_text()
+    assert "# Taken from 4 trials of 3 epochs on CoLA: " in rte
+    assert f"all trials: {tmp_path}/results/two-tiny_roberta/search.md" in rte
+    assert "Taken from" not in (tuned / "tiny_roberta_lora_cola.yaml").read_text()
+    assert search("experiment=one", grid="seed=1") == []

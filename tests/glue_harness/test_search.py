@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -12,13 +13,15 @@ from glue_harness.search import describe_tuned, find, show_rate, tabulate_findin
 from .planned_runs import BEST, make_cell, make_plan, make_record, write_run
 
 
-def collect_trials(tmp_path, scores, task="rte", method="lora"):
-    """Return the findings of trials with `scores`: (learning rate, head rate) -> (score of two epochs | what else)."""
+def collect_trials(tmp_path, scores, task="rte", method="lora", **found_by):
+    """Return the findings of trials with `scores`: (learning rate, head rate[, alpha]) -> score, or what else."""
     from glue_harness.collection import collect
 
     cells = [
-        make_cell(task=task, method=method, learning_rate=rate, head_learning_rate=head)
-        for rate, head in scores
+        make_cell(
+            task=task, method=method, learning_rate=rate, head_learning_rate=head, alpha=(*alpha, 16)[0]
+        )
+        for rate, head, *alpha in scores
     ]
     plan = make_plan(cells, tmp_path)
     for cell, score in zip(cells, scores.values(), strict=True):
@@ -26,7 +29,7 @@ def collect_trials(tmp_path, scores, task="rte", method="lora"):
             continue
         changes = score if isinstance(score, dict) else {"scores": (score - 0.1, score)}
         write_run(make_record(cell, **changes), tmp_path / "runs")
-    return find(score_runs(collect(plan, tmp_path / "runs", tmp_path / "results"), BEST), None, {})
+    return find(score_runs(collect(plan, tmp_path / "runs", tmp_path / "results"), BEST), **found_by)
 
 
 def rates(finding):
@@ -79,6 +82,31 @@ def test_a_final_round_has_the_edges_of_the_round_before_it(tmp_path, chosen, ed
     assert replace(final, earlier=tuple(first.trials)).edges == edges
 
 
+def test_within_a_standard_error_the_lowest_rate_is_chosen(tmp_path):
+    """One of 0.8 on 400 rows is 0.02; of equal rates the higher score wins, whatever its alpha."""
+    scores = {(1e-4, 1e-3, 16): 0.77, (3e-4, 1e-3, 4): 0.785, (3e-4, 1e-3, 16): 0.79, (1e-3, 1e-3, 16): 0.8}
+    (finding,) = collect_trials(tmp_path, scores, choice="one_standard_error", held_out={"rte": 400})
+    assert finding.compute_standard_error(0.8) == pytest.approx(0.02)
+    assert (*rates(finding), finding.best["alpha"]) == (3e-4, 1e-3, 16)
+    text = describe_tuned(finding, "make tune", "t.md", 0.2)
+    assert "# At the lowest learning rate of all within one standard error (0.0200) of 0.8000\n" in text
+    assert text.endswith("learning_rate: 0.0003\nhead_learning_rate: 0.001\nalpha: 16\nrank: 16\n")
+    assert OmegaConf.create(text).alpha == 16
+    table = tabulate_findings([finding], "T", 0.2, BEST)
+    assert "| Alpha   |" in table
+    assert "- Chosen is the lowest learning rate whose score is within one standard error" in table
+
+
+def test_the_standard_error_of_a_correlation(tmp_path):
+    """That of Pearson's r of normal variables, by 4,000 draws of 100 rows."""
+    (finding,) = collect_trials(tmp_path, {(1e-3, 1e-3): 0.6}, task="cola", held_out={"cola": 100})
+    generator = np.random.default_rng(0)
+    first, noise = generator.standard_normal((2, 4000, 100))
+    second = 0.6 * first + 0.8 * noise
+    drawn = [np.corrcoef(*pair)[0, 1] for pair in zip(first, second, strict=True)]
+    assert finding.compute_standard_error(0.6) == pytest.approx(np.std(drawn), rel=0.05)
+
+
 def test_trials_of_other_numbers_are_not_called_equal(tmp_path):
     two = {(1e-3, 1e-3): 0.9, (3e-4, 1e-3): 0.8}
     findings = [*collect_trials(tmp_path / "a", FIVE), *collect_trials(tmp_path / "b", two, task="cola")]
@@ -115,16 +143,6 @@ def test_a_trial_that_has_learnt_nothing_is_not_chosen(tmp_path, spoilt):
     assert finding.best is None
 
 
-def test_pruned_trials_count_as_had(tmp_path):
-    scores = {(1e-3, 1e-3): 0.6, (3e-3, 1e-3): 0.7}
-    (finding,) = collect_trials(tmp_path, scores)
-    for pruned, whole in ((2, True), (1, False)):
-        finding = type(finding)(finding.trials, pruned, wanted=4)
-        assert (finding.best is not None) == whole
-    shown = tabulate_findings([type(finding)(finding.trials, 2, wanted=4)], "T", 0.2, BEST)
-    assert "| 4 trials (2 pruned) |" in shown
-
-
 def test_the_table_by_hand(tmp_path):
     scores = {
         (1e-5, 1e-3): 0.61,
@@ -157,7 +175,7 @@ def test_a_tuned_file_by_hand_and_by_its_reader(tmp_path):
     text = describe_tuned(finding, "make tune MODEL=tiny", "results/tune-tiny/search.md", 0.2)
     assert text == (
         "# Found by `make tune MODEL=tiny`; all trials: results/tune-tiny/search.md\n"
-        "# 10 trials: learning_rate 0.0001 to 0.01, head_learning_rate 0.001 to 0.003; rank 16, seed 1, 2 epochs\n"
+        "# 10 trials: learning_rate 0.0001 to 0.01, head_learning_rate 0.001 to 0.003, alpha 16; rank 16, seed 1, 2 epochs\n"
         "# Trained on 80 % of train, scored on the other 20 %; no dev row was read\n"
         "# accuracy 0.8125, the trials' median 0.6000\n"
         "# Code 0123456; numerics 1\n"
