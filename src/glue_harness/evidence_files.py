@@ -18,7 +18,7 @@ from glue_harness.evidence import EPOCH_COLUMNS, INTEGER, NUMBER, RUN_COLUMNS, T
 from glue_harness.evidence_check import check
 
 FILES = ("runs.csv", "epochs.csv", "predictions.npz")
-OPTIONAL = ("init_from", "max_steps", "warmup_share", "warmup_steps", "max_grad_norm", "max_length")
+OPTIONAL = ("init_from", "alpha", "max_steps", "warmup_share", "warmup_steps", "max_grad_norm", "max_length")
 """Columns that a file has only where one of its rows has a value."""
 
 
