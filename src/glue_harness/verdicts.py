@@ -18,6 +18,10 @@ from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
 
 
+EQUAL_METHODS = {"dora": ("dora_factored",)}
+"""Methods that compute what another does, in less time: claims on the one take runs of the other."""
+
+
 class Finding(StrEnum):
     """What the evidence says of a claim."""
 
@@ -112,7 +116,7 @@ Differences = dict[str, dict[int, float | None]]
 def _judge_scores(claim: ScoreClaim, selection: Selection, level: float, is_generated: bool) -> list[Verdict]:
     places: dict[tuple, dict[str, Differences]] = {}
     for baseline in claim.baselines:
-        for key, pairs in pair_runs(selection, claim.method, baseline).items():
+        for key, pairs in _pair_with_baseline(selection, claim.method, baseline).items():
             if not may_compare(claim.method, baseline, key[PAIR_KEY.index("settings")]):
                 continue
             found = places.setdefault(key[:-1], {}).setdefault(baseline, {})
@@ -126,6 +130,12 @@ def _judge_scores(claim: ScoreClaim, selection: Selection, level: float, is_gene
         _judge_place(claim, dict(zip(PAIR_KEY, key, strict=True)), found, level, is_generated)
         for key, found in places.items()
     ]
+
+
+def _pair_with_baseline(selection: Selection, method: str, baseline: str) -> dict[tuple, dict[int, Pair]]:
+    """Return pairs of runs with a baseline, or where it has none with what equals it."""
+    names = (baseline, *EQUAL_METHODS.get(baseline, ()))
+    return next((paired for name in names if (paired := pair_runs(selection, method, name))), {})
 
 
 def _subtract(pair: Pair) -> float | None:

@@ -57,6 +57,14 @@ def test_within_the_margin_on_every_task_and_seed_five_seeds_support():
     assert verdict.reason == "all of 4 tests speak for it, on 5 seeds or more"
 
 
+def test_runs_with_a_factored_norm_stand_for_dora_unless_it_has_run_itself():
+    rows = make_methods(0.0)
+    factored = [row | {"method": "dora_factored"} for row in rows if row["method"] == "dora"]
+    assert give(COMPETITIVE, [row for row in rows if row["method"] != "dora"] + factored).finding == SUPPORTED
+    lower = [row | {"score": 0.9} for row in factored]
+    assert give(COMPETITIVE, rows + lower).finding == SUPPORTED
+
+
 def test_four_seeds_support_nothing_however_good():
     verdict = give(COMPETITIVE, make_methods(0.1, seeds=4))
     assert verdict.finding == UNDETERMINED

@@ -78,6 +78,8 @@ class GridSweeper(Sweeper):
         elsewhere = inventory if runs_elsewhere(self.whole_config.hydra.launcher) else None
         left = planned.select(inventory, [State.FAILED] if self.retry else LEFT)
         stages, blocked = order_stages(left, elsewhere)
+        # One seed of everything first, so that a whole table is there early.
+        stages = [sorted(stage, key=lambda cell: cell.config.seed) for stage in stages]
         todo = [cell for stage in stages for cell in stage]
         if todo:
             self._check(todo)
