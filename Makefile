@@ -101,6 +101,7 @@ wandb-sync: setup  ## send EXPERIMENT's finished runs to W&B, after making the W
 
 bench: setup  ## time and weigh the methods side by side, 25 minutes on a machine that does nothing else
 	$(PYTHON) -W ignore::FutureWarning -m benchmarks
+	$(PYTHON) -m benchmarks.attention
 	@$(FILL_DOCUMENTS)
 
 bench-runs: setup  ## time whole runs and sweeps against plain references; wants real GLUE in GLUE_ROOT

@@ -17,7 +17,6 @@ from glue_harness.counts import count_adapter
 from glue_harness.percent import show_percent
 from glue_harness.selection import Selection
 
-
 EQUAL_METHODS = {"dora": ("dora_factored",)}
 """Methods that compute what another does, in less time: claims on the one take runs of the other."""
 

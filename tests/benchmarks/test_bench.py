@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import measure, report
+from benchmarks import attention, measure, report
 from benchmarks.measure import QUANTITIES
 from benchmarks.methods import FLOOR, METHODS, Setting, build_trainees
 
+SMALL_MPNET = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 TINY = ["--model", "tiny_roberta", "--sizes", "2x8"]
 
 
@@ -144,3 +145,15 @@ def test_a_ratio_is_the_median_of_ratios_within_rounds():
     rounds = [{"step": {FLOOR: floor, "lora": lora}} for floor, lora in [(1.0, 1.1), (2.0, 2.6), (4.0, 4.8)]]
     assert report.take_ratio(rounds, "step", "lora") == pytest.approx(1.2)
     assert report.take_ratio(rounds, "step", "edora") is None
+
+
+def test_mpnets_attention_is_timed_beside_transformers_own(tmp_path, capsys, keep_threads):
+    small = [f"model.architecture.{name}={value}" for name, value in SMALL_MPNET.items()]
+    attention.main(
+        ["--sizes", "2x8", "--rounds", "2", "--out", str(tmp_path), "--set", *small, "model.adapted_layers=4"]
+    )
+    table = capsys.readouterr().out
+    assert (tmp_path / "attention.md").read_text().endswith(table)
+    (line,) = (line for line in table.splitlines() if line.startswith("| 2 x 8 |"))
+    eager, ours, ratio = (float(text) for text in line.strip("| ").split(" | ")[1:])
+    assert min(eager, ours, ratio) > 0
