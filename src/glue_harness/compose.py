@@ -1,25 +1,35 @@
-"""conf/ as Hydra composes it on the command line, each choice of files once in a process."""
+"""conf/ as Hydra composes it on the command line, each choice of files once for all processes."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import importlib.metadata
 import os
 import pickle
 import re
+import shutil
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from glue_harness.errors import CONF
+from glue_harness import config
+from glue_harness.errors import CONF, InputError
+from glue_harness.files import find_cache, write_atomically
 from glue_harness.resolution import enforce_schema
 
 PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+CACHED_SECONDS = 7 * 24 * 3600
 State = tuple[tuple[str, int, int], ...]
 """Every file of the searched folders: path, time of its last change in ns, size in bytes."""
 
@@ -78,11 +88,64 @@ def _is_group(override: Override) -> bool:
 
 def _compose_files(choosing: tuple[str, ...]) -> DictConfig:
     """Return what Hydra composes of these choices, for the caller to change."""
-    kept = _keep_while(_read_state())
+    state = _read_state()
+    kept = _keep_while(state)
     if choosing not in kept:
-        kept[choosing] = pickle.dumps(hydra.compose("config", list(choosing)))
+        kept[choosing] = _read_cached(state, choosing) or _compose_and_cache(state, choosing)
     composed: DictConfig = pickle.loads(kept[choosing])
     return composed
+
+
+def _read_cached(state: State, choosing: tuple[str, ...]) -> bytes | None:
+    """Return what a process has cached of this composition; None if nothing, or if it cannot be read."""
+    try:
+        content = _find_cached(state, choosing).read_bytes()
+        pickle.loads(content)
+    except Exception:  # whatever a damaged file raises
+        return None
+    return content
+
+
+def _compose_and_cache(state: State, choosing: tuple[str, ...]) -> bytes:
+    """Compose with Hydra and cache the result, if the cache can be written."""
+    content = pickle.dumps(hydra.compose("config", list(choosing)))
+    with contextlib.suppress(InputError, OSError, RuntimeError):
+        path = _find_cached(state, choosing)
+        if not path.parent.exists() and path.parent.parent.exists():
+            _remove_old(path.parent.parent)
+        write_atomically(path, content)
+    return content
+
+
+def _find_cached(state: State, choosing: tuple[str, ...]) -> Path:
+    name = hashlib.sha256(repr(choosing).encode()).hexdigest()[:16]
+    return find_cache() / "compositions" / _digest_inputs(state) / f"{name}.pickle"
+
+
+@functools.lru_cache(maxsize=4)
+def _digest_inputs(state: State) -> str:
+    """Return a digest of all that a composition follows from: files, schema, packages."""
+    digest = hashlib.sha256()
+    roots = [Path(place.path.removeprefix("file://")) for place in _list_places()]
+    for name, _, _ in state:
+        path = Path(name)
+        root = next(root for root in roots if path.is_relative_to(root))
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    digest.update(Path(config.__file__).read_bytes())
+    packages = sorted(
+        (found.name, found.version)
+        for found in importlib.metadata.distributions()
+        if found.name.startswith(("hydra", "omegaconf", "edora"))
+    )
+    digest.update(f"{packages} {sys.version}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what has been cached of files that have changed since, once it is a week old."""
+    for old in folder.iterdir():
+        if time.time() - old.stat().st_mtime > CACHED_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -91,10 +154,15 @@ def _keep_while(state: State) -> dict[tuple[str, ...], bytes]:
     return {}
 
 
+def _list_places() -> Sequence[SearchPathElement]:
+    """Return where Hydra searches for files: folders, and packages that have none of ours."""
+    found: Sequence[SearchPathElement] = GlobalHydra.instance().config_loader().get_search_path().get_path()
+    return found
+
+
 def _read_state() -> State:
-    places = GlobalHydra.instance().config_loader().get_search_path().get_path()
     state = []
-    for place in places:
+    for place in _list_places():
         for folder, _, names in os.walk(place.path.removeprefix("file://"), followlinks=True):
             for path in (os.path.join(folder, name) for name in names if name.endswith(".yaml")):
                 with contextlib.suppress(FileNotFoundError):  # a link to nowhere, or gone by now

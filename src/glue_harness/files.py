@@ -60,6 +60,15 @@ def sum_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def find_cache() -> Path:
+    """Return the folder of what can be made again at any time: $XDG_CACHE_HOME/edora-glue, or in ~/.cache.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edora-glue"
+
+
 def free_space(folder: Path) -> int:
     """Return the bytes that are free where a folder is, or would be made."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -6,7 +6,6 @@ import fcntl
 import functools
 import importlib.metadata
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from glue_harness.config import Model
 from glue_harness.errors import InputError
-from glue_harness.files import sum_file
+from glue_harness.files import find_cache, sum_file
 
 WEIGHTS = "model.safetensors"
 SUMS = "sha256.json"
@@ -81,7 +80,7 @@ def _find_file(model: Model, package: str, ending: str, install: str) -> Path:
 
 
 def _locate_joined(model: Model) -> Path:
-    folder = _find_cache() / f"{model.name}-{(model.weights.sha256 or '')[:12]}"
+    folder = find_cache() / f"{model.name}-{(model.weights.sha256 or '')[:12]}"
     if _is_intact(folder, model):
         return folder
     try:
@@ -95,10 +94,6 @@ def _locate_joined(model: Model) -> Path:
             f"weights in ({error.strerror}); XDG_CACHE_HOME chooses another"
         ) from error
     return folder
-
-
-def _find_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edora-glue"
 
 
 def _is_intact(folder: Path, model: Model) -> bool:

@@ -1,5 +1,6 @@
 """What is composed once and kept is what Hydra composes each time."""
 
+import os
 import shutil
 
 import hydra
@@ -14,8 +15,9 @@ from glue_harness.errors import CONF
 
 
 @pytest.fixture(autouse=True)
-def conf(tmp_path):
-    """A copy of conf/ of its own, which Hydra is set to."""
+def conf(tmp_path, monkeypatch):
+    """A copy of conf/ of its own, which Hydra is set to, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(CONF, tmp_path / "conf")
     with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
         yield tmp_path / "conf"
@@ -105,7 +107,7 @@ def test_a_file_that_is_changed_added_or_gone_is_seen(conf, composed):
     path.unlink()
     assert compose_config(overrides).tuned.learning_rate == before
     assert compose_config(overrides).rank == compose_config([*overrides, "seed=2"]).rank
-    assert len(composed) == 4  # once for each state that the files were in
+    assert len(composed) == 3  # once for each content of the files
 
 
 def test_a_link_to_nowhere_is_no_file(conf):
@@ -142,3 +144,30 @@ def test_what_is_neither_one_value_nor_one_choice_is_left_to_hydra():
     for override in (*others, "trainer={epochs: 3}", "hydra/launcher=basic"):
         assert not compose.only_sets(parse(override)), override
         assert not compose.only_chooses(parse(override)), override
+
+
+def test_another_process_composes_nothing_anew(composed, tmp_path, monkeypatch):
+    """Nor does another folder with the same files; a damaged or unwritable cache costs time alone."""
+    first = show(compose_config(["method=dora"]))
+    (cached,) = (tmp_path / "cache").rglob("*.pickle")
+    compose._keep_while.cache_clear()
+    assert show(compose_config(["method=dora"])) == first
+    assert len(composed) == 1
+    cached.write_bytes(cached.read_bytes()[:100])
+    compose._keep_while.cache_clear()
+    assert show(compose_config(["method=dora"])) == first
+    assert len(composed) == 2
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    compose._keep_while.cache_clear()
+    assert show(compose_config(["method=dora"])) == first
+    assert len(composed) == 3
+
+
+def test_what_is_cached_of_files_that_have_changed_is_removed_in_a_week(conf, tmp_path):
+    compose_config(["method=dora"])
+    (cached,) = (tmp_path / "cache").rglob("*.pickle")
+    os.utime(cached.parent, (0, 0))
+    (conf / "data" / "hub.yaml").write_text("name: local\nroot: here\nholdout: null\n")
+    compose_config(["method=dora"])
+    assert not cached.exists()
+    assert len(list((tmp_path / "cache").rglob("*.pickle"))) == 1

@@ -14,6 +14,7 @@ from glue_harness import packaged_weights
 from glue_harness.backbone import load_tokenizer, weights_sha256
 from glue_harness.config import Model, Weights
 from glue_harness.errors import InputError
+from glue_harness.files import find_cache
 from glue_harness.packaged_weights import locate_files
 
 WEIGHTS = bytes(range(256)) * 40
@@ -170,7 +171,7 @@ def test_processes_that_join_at_once_join_once(packages, tmp_path):
     assert not left.exists()
 
 
-MPNET = Path(packaged_weights._find_cache(), "mpnet-78c0197b6159")
+MPNET = Path(find_cache(), "mpnet-78c0197b6159")
 
 
 @pytest.mark.skipif(
