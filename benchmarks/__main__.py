@@ -15,7 +15,7 @@ import torch
 from benchmarks.measure import measure_peak_apart, time_rounds
 from benchmarks.methods import FLOOR, METHODS, Setting, build_trainees
 from benchmarks.report import Results, find_setting, open_results, write_results
-from glue_harness.entry import command_line
+from glue_harness.cli.common import command_line
 from glue_harness.errors import InputError, require_one_of
 from glue_harness.hardware import keep_freed_memory
 

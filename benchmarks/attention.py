@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from glue_harness import hardware
-from glue_harness.acceleration import accelerate
-from glue_harness.backbone import load_backbone
-from glue_harness.files import write_atomically
 from glue_harness.hardware import Environment, keep_freed_memory
-from glue_harness.method import apply_method
-from glue_harness.records import code_version
-from glue_harness.sweep import plan
+from glue_harness.io import write_atomically
+from glue_harness.models.adapters import apply_method
+from glue_harness.models.backbone import load_backbone
+from glue_harness.runs.record import code_version
+from glue_harness.sweeps.plan import plan
+from glue_harness.training.cpu_kernels import accelerate
 
 RANDOM = ["model.weights.source=random", "model.weights.seed=1", "model.tokenizer=miniature"]
 FP32 = Environment(device="cpu", precision="fp32", threads=1, processes=1)

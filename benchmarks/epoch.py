@@ -16,15 +16,15 @@ import transformers
 
 from benchmarks import plain
 from glue_harness import hardware
-from glue_harness.callbacks import Stopwatch
-from glue_harness.config import Config
-from glue_harness.grid import Cell
-from glue_harness.identity import Identity
-from glue_harness.preparation import prepare
-from glue_harness.records import read_record
-from glue_harness.run import run_once
-from glue_harness.sweep import plan
-from glue_harness.trainer import build_trainer, sum_loss
+from glue_harness.config.schema import Config
+from glue_harness.runs.identity import Identity
+from glue_harness.runs.record import read_record
+from glue_harness.sweeps.grid import Cell
+from glue_harness.sweeps.plan import plan
+from glue_harness.training.callbacks import Stopwatch
+from glue_harness.training.run import run_once
+from glue_harness.training.setup import prepare
+from glue_harness.training.trainer import build_trainer, sum_loss
 
 COMPETITORS = {
     "fast": "`trainer=fast`, EDoRA",

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from benchmarks.longhand import use_longhand
-from glue_harness.backbone import is_head_parameter, load_backbone
-from glue_harness.config import Config
-from glue_harness.method import apply_method
-from glue_harness.sweep import plan
-from glue_harness.trainer import build_optimizer, sum_loss
+from glue_harness.config.schema import Config
+from glue_harness.models.adapters import apply_method
+from glue_harness.models.backbone import is_head_parameter, load_backbone
+from glue_harness.sweeps.plan import plan
+from glue_harness.training.trainer import build_optimizer, sum_loss
 
 FLOOR = "floor"
 METHODS = {

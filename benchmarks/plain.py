@@ -6,11 +6,11 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalPrediction
 
-from glue_harness.backbone import load_backbone, load_tokenizer
-from glue_harness.callbacks import Stopwatch
-from glue_harness.config import Config
-from glue_harness.method import build_adapter
-from glue_harness.sources import load_split
+from glue_harness.config.schema import Config
+from glue_harness.data.sources import load_split
+from glue_harness.models.adapters import build_adapter
+from glue_harness.models.backbone import load_backbone, load_tokenizer
+from glue_harness.training.callbacks import Stopwatch
 
 MAX_LENGTH = 128
 

@@ -12,8 +12,8 @@ import torch
 from benchmarks.measure import QUANTITIES, Round
 from benchmarks.methods import FLOOR, METHODS, RANK
 from glue_harness import hardware
-from glue_harness.files import write_atomically
-from glue_harness.records import code_version, package_versions
+from glue_harness.io import write_atomically
+from glue_harness.runs.record import code_version, package_versions
 
 TITLES = {
     "forward_backward": "Forward and backward",

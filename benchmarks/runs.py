@@ -23,7 +23,7 @@ from benchmarks.epoch import COMPETITORS, MODEL, RANK, TASK, Course
 from benchmarks.measure import time_rounds
 from benchmarks.methods import FLOOR, Setting, build_trainees
 from benchmarks.runs_report import Results, open_results, write_results
-from glue_harness.entry import command_line
+from glue_harness.cli.common import command_line
 from glue_harness.errors import InputError, require_one_of
 from glue_harness.hardware import keep_freed_memory
 
@@ -139,7 +139,7 @@ def _sum_pace(runs: Sequence[dict[str, float]]) -> float:
 
 def _sweep_command(course: Course, folder: str) -> list[str]:
     seeds = ",".join(str(seed) for seed in range(1, SWEEP_RUNS + 1))
-    command = [sys.executable, "-m", "glue_harness.train", "-m", *course.overrides(), "method=edora"]
+    command = [sys.executable, "-m", "glue_harness.cli.train", "-m", *course.overrides(), "method=edora"]
     return [*command, f"seed={seeds}", f"runs_dir={folder}"]
 
 

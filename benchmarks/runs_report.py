@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.epoch import COMPETITORS, RANK, Course
 from benchmarks.methods import FLOOR, METHODS
 from benchmarks.report import MEBIBYTE, describe_machine, lay_out, reopen, show_machine
-from glue_harness.files import write_atomically
+from glue_harness.io import write_atomically
 
 Results = dict[str, Any]
 """machine (what measured), course (what was trained), and parts: name to what `benchmarks.runs` found."""

@@ -13,13 +13,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from glue_harness.config import Config
-from glue_harness.endings import End, Ending
-from glue_harness.entry import command_line
+from glue_harness.cli.common import command_line
+from glue_harness.config.schema import Config
+from glue_harness.config.validation import resolve
 from glue_harness.errors import CONF
 from glue_harness.hardware import Environment
-from glue_harness.identity import Identity, identify
-from glue_harness.records import (
+from glue_harness.runs.identity import Identity, identify
+from glue_harness.runs.lock import begin_attempt, own_run
+from glue_harness.runs.outcome import End, Ending
+from glue_harness.runs.record import (
     Cost,
     Epoch,
     Parameters,
@@ -30,8 +32,6 @@ from glue_harness.records import (
     read_record,
     write_record,
 )
-from glue_harness.resolution import resolve
-from glue_harness.run_lock import begin_attempt, own_run
 
 EPOCHS = 50
 NOWHERE = Environment(device="none", precision="fp32", threads=1, processes=1)

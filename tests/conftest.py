@@ -24,3 +24,11 @@ class Scheduling(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def build_config():
+    """Return what composes the configuration of one small run; imported late, for tests that do without."""
+    from tests.support.composed import compose_run
+
+    return compose_run

@@ -59,18 +59,19 @@ class GridSweeper(Sweeper):
             SystemExit: with code 1 if a run failed or diverged, or could not begin.
             KeyboardInterrupt: a run was interrupted.
         """
-        from glue_harness import console
-        from glue_harness.endings import End, Ending
-        from glue_harness.inventory import LEFT, State
-        from glue_harness.launchers import (
+        from glue_harness.distributed import refuse_sweep
+        from glue_harness.runs.index import LEFT, State
+        from glue_harness.runs.outcome import End, Ending
+        from glue_harness.sweeps import monitor as console
+        from glue_harness.sweeps.launchers import (
             note_without_gpus,
             run_to_the_end,
             runs_elsewhere,
             split_evenly,
         )
-        from glue_harness.processes import refuse_sweep
-        from glue_harness.supervise import SWEEPER_PID
-        from glue_harness.sweep import order_stages, plan
+        from glue_harness.sweeps.plan import plan
+        from glue_harness.sweeps.stages import order_stages
+        from glue_harness.training.worker import SWEEPER_PID
 
         refuse_sweep()
         planned = plan(arguments)
@@ -102,8 +103,8 @@ class GridSweeper(Sweeper):
     def _check(self, todo: Sequence[Any]) -> None:
         """Find out what ends all runs: first the launcher; last data and weights, which may be fetched."""
         from glue_harness.errors import require
-        from glue_harness.launchers import check_gpu_share, jobs_per_launch
-        from glue_harness.run_lock import check_writable
+        from glue_harness.runs.lock import check_writable
+        from glue_harness.sweeps.launchers import check_gpu_share, jobs_per_launch
 
         limit = self.queue_limit
         require(limit is None or limit >= 1, "hydra.sweeper.queue_limit", limit, "1 or more, or null")
@@ -113,13 +114,13 @@ class GridSweeper(Sweeper):
         if launcher["_target_"].endswith("SlurmLauncher"):
             answer_for_every_job()
         check_writable(Path(todo[0].config.runs_dir))
-        from glue_harness.preparation import check_inputs
+        from glue_harness.training.setup import check_inputs
 
         check_inputs([cell.config for cell in todo])
 
     def _launch(self, cells: Sequence[Any]) -> list[Any]:
         """Hand cells to the launcher, in parts that it takes, and return how each ended."""
-        from glue_harness.launchers import launch_side_by_side, split_evenly
+        from glue_harness.sweeps.launchers import launch_side_by_side, split_evenly
 
         parts = split_evenly(cells, self.jobs_per_launch)
         launcher = self._make_launcher(len(parts))
@@ -162,7 +163,7 @@ def answer_for_every_job() -> None:
 
 def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
     """Launch cells and wait for them; if the launcher gives up, the records tell how far it came."""
-    from glue_harness.launchers import describe_runs
+    from glue_harness.sweeps.launchers import describe_runs
 
     try:
         jobs = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
@@ -180,7 +181,7 @@ def _launch_part(launcher: Launcher, cells: Sequence[Any]) -> list[Any]:
 
 def _describe_job(job: JobReturn) -> Any:
     """Return what the job returned, or why it could not begin."""
-    from glue_harness.endings import End, Ending
+    from glue_harness.runs.outcome import End, Ending
 
     try:
         return job.return_value

@@ -1,0 +1,1 @@
+"""Pure functions of evidence: scores, summaries, statistics, paired comparison, claims, verdicts."""

@@ -1,0 +1,1 @@
+"""The commands: parse, call, print. The only package that imports both training and reports."""

@@ -1,0 +1,38 @@
+"""Command `documents`: put committed tables into README.md and docs/.
+
+`python -m glue_harness.cli.documents [DOCUMENT …]`
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from glue_harness.cli.common import command_line
+from glue_harness.errors import InputError
+from glue_harness.io import write_atomically
+from glue_harness.reports.sections import fill_tables, find_documents
+
+
+def main() -> None:
+    """Run from the command line; a line says which documents have changed. Either all are written or none."""
+    parser = argparse.ArgumentParser(description="tables of results/ -> documents, between their markers")
+    parser.add_argument("documents", nargs="*", type=Path, help="by default all that have markers")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    arguments = parser.parse_args()
+    with command_line():
+        changed = {}
+        for path in arguments.documents or find_documents():
+            if not path.is_file():
+                raise InputError(f"documents={path}: there is no such file; allowed is a Markdown file")
+            text = path.read_text()
+            filled = fill_tables(text, arguments.results, str(path))
+            if filled != text:
+                changed[path] = filled
+        for path, filled in changed.items():
+            write_atomically(path, filled.encode())
+            print(f"{path}: tables brought up to date")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The schema of conf/, its composition and its validation."""

@@ -1,0 +1,1 @@
+"""GLUE's rows: sources, fingerprints, tokenization, batches and metrics."""

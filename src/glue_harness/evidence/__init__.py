@@ -1,0 +1,1 @@
+"""The committed files of an experiment: schema, files, validation, collection, restoration."""

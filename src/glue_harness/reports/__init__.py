@@ -1,0 +1,1 @@
+"""Analysis as tables, figures, pages and sections of documents."""

@@ -1,0 +1,1 @@
+"""The figures of an experiment; only this package imports matplotlib."""

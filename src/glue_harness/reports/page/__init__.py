@@ -1,0 +1,1 @@
+"""All of an experiment on one HTML page."""

@@ -1,0 +1,1 @@
+"""Many runs: grid, plan, stages, launchers, estimates, what is shown of them."""

@@ -1,0 +1,1 @@
+"""One run: setup, trainer, callbacks, checkpoints, kernels, worker process."""
