@@ -139,7 +139,7 @@ def _sum_pace(runs: Sequence[dict[str, float]]) -> float:
 
 def _sweep_command(course: Course, folder: str) -> list[str]:
     seeds = ",".join(str(seed) for seed in range(1, SWEEP_RUNS + 1))
-    command = [sys.executable, "-m", "glue_harness.cli.train", "-m", *course.overrides(), "method=edora"]
+    command = [sys.executable, "-m", "glue_harness", "train", "-m", *course.overrides(), "method=edora"]
     return [*command, f"seed={seeds}", f"runs_dir={folder}"]
 
 

@@ -21,7 +21,7 @@ from tests.support.shared_fits import CASES, SMALL, fit_case
 from tests.support.sweep_processes import ROOT, environment, wait_for
 
 WORKER = str(Path(__file__).parents[0] / "support" / "shared_fits.py")
-TRAIN = ["-m", "glue_harness.cli.train"]
+TRAIN = ["-m", "glue_harness", "train"]
 SECONDS_TO_END = 60
 
 

@@ -11,7 +11,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = (Path(__file__).parent / "conf").resolve()
+"""conf/ of the checkout, or what the wheel has of it."""
 
 LAUNCHERS = {
     "joblib": ("joblib", "make setup"),

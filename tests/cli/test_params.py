@@ -1,13 +1,13 @@
 import csv
 import io
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from glue_harness.cli import params
+from glue_harness.cli.main import main
 from glue_harness.cli.params import compare, count_parameters
 from glue_harness.errors import InputError
 from glue_harness.models.adapters import apply_method
@@ -235,6 +235,5 @@ def test_bad_input_is_one_line(override, message):
 
 
 def test_the_command_line_prints_the_table(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["params", "model=tiny_roberta", "method=edora", "rank=4"])
-    params.main()
+    main(["params", "model=tiny_roberta", "method=edora", "rank=4"])
     assert "| EDoRA (r=4) |" in capsys.readouterr().out

@@ -17,7 +17,7 @@ SMALL = ["model=tiny_roberta", "data=miniature", "trainer=smoke"]
 
 def command(*arguments, module="train"):
     return subprocess.run(
-        [sys.executable, "-m", f"glue_harness.cli.{module}", *arguments],
+        [sys.executable, "-m", "glue_harness", module, *arguments],
         env=os.environ | {"PYTHONPATH": "src", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -108,7 +108,10 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path):
         ),
         (["runs_dir=/proc/nowhere"], "error: runs_dir: /proc/nowhere/tiny_roberta"),
         (["method.adapter.target_modules=[nix]"], "error: method=edora, target_modules=['nix']"),
-        (["experiment=nix"], "error: experiment=nix: allowed is one of"),
+        (
+            ["experiment=demo"],
+            "error: experiment=demo: is a grid of runs, not one run; type edora-glue sweep model=",
+        ),
         (["-m", "runs_dir=/proc/nowhere"], "error: runs_dir: /proc/nowhere cannot be written"),
         (["-m", "launcher=ray", "hydra.launcher.ray.init.address=127.0.0.1:1"], "error: launcher=ray: "),
     ],
@@ -138,7 +141,7 @@ def test_a_sweep_runs_sources_before_what_starts_from_them(tmp_path):
     alone = command(*staged, f"runs_dir={tmp_path / 'elsewhere'}")
     assert alone.returncode == 2
     (line,) = alone.stderr.splitlines()
-    assert "make it first: python -m glue_harness.cli.train model=tiny_roberta" in line
+    assert "make it first: edora-glue train model=tiny_roberta" in line
 
 
 def test_a_child_that_dies_is_a_failed_run(tmp_path, build_config, monkeypatch):
@@ -172,7 +175,7 @@ def test_killing_a_sweep_leaves_nobody_behind(tmp_path):
     ]
     environment = os.environ | {"PYTHONPATH": "src", "HF_HUB_OFFLINE": "1"}
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "glue_harness.cli.train", "-m", *arguments], env=environment
+        [sys.executable, "-m", "glue_harness", "train", "-m", *arguments], env=environment
     )
     wait_for(lambda: len(list(tmp_path.rglob("epoch_1.npy"))) == 2)
     sweep.kill()

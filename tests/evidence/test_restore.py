@@ -1,11 +1,10 @@
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from glue_harness.cli import restore as restore_entry
+from glue_harness.cli.main import main
 from glue_harness.errors import InputError
 from glue_harness.evidence import files as evidence_files
 from glue_harness.evidence import restore
@@ -135,19 +134,17 @@ def test_no_evidence_is_an_error(plan, tmp_path):
 
 def test_the_entry_reports_in_one_line(plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "plan", lambda overrides: plan)
-    monkeypatch.setattr(sys, "argv", ["restore", "experiment=demo"])
     shutil.rmtree(tmp_path / "runs")
-    restore_entry.main()
+    main(["restore", "experiment=demo"])
     assert capsys.readouterr().out == "restored 4 records, 0 already there\n"
-    restore_entry.main()
+    main(["restore", "experiment=demo"])
     assert capsys.readouterr().out == "restored 0 records, 4 already there\n"
 
 
 def test_the_entry_fails_when_a_row_is_refused(plan, cells, tmp_path, monkeypatch, capsys):
     set_quoted(tmp_path / "results" / "demo" / "runs.csv", cells[0], "processes", "2")
     monkeypatch.setattr(sweep, "plan", lambda overrides: plan)
-    monkeypatch.setattr(sys, "argv", ["restore", "experiment=demo"])
     with pytest.raises(SystemExit) as caught:
-        restore_entry.main()
+        main(["restore", "experiment=demo"])
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

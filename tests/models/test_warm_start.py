@@ -215,7 +215,7 @@ def test_a_missing_source_is_named_with_the_command_that_makes_it(tmp_path):
     (cell,) = plan(overrides).cells
     with pytest.raises(InputError) as caught:
         order_stages([cell])
-    line, _, command = str(caught.value).partition("make it first: python -m glue_harness.cli.train ")
+    line, _, command = str(caught.value).partition("make it first: edora-glue train ")
     assert line.startswith(f"init_from=mnli: {tmp_path}/tiny_roberta/mnli/")
     (named,) = plan(command.split()).cells
     assert named.identity == cell.source.identity
@@ -267,7 +267,8 @@ def test_what_cannot_start_is_listed_at_the_end_of_a_sweep(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "glue_harness.cli.train",
+        "glue_harness",
+        "train",
         "-m",
         "model=tiny_roberta",
         *SMALL,

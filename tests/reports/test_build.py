@@ -1,6 +1,5 @@
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from glue_harness import io as files
 from glue_harness.analysis.summary import select
-from glue_harness.cli import report as aggregate_entry
+from glue_harness.cli.main import main
 from glue_harness.config.schema import Experiment, Protocol
 from glue_harness.errors import InputError
 from glue_harness.evidence import files as evidence_files
@@ -294,17 +293,15 @@ def test_no_grid_is_one_line(plan, monkeypatch, change):
 
 
 def test_the_entry_prints_the_table(folder, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
-    aggregate_entry.main()
+    main(["report", "experiment=demo"])
     assert capsys.readouterr().out == (folder / "table_main.md").read_text()
 
 
 def test_the_entry_turns_bad_input_into_one_line_and_exit_code_2(folder, monkeypatch, capsys):
     aggregate.aggregate([])
     (folder / "epochs.csv").unlink()
-    monkeypatch.setattr(sys, "argv", ["aggregate", "experiment=demo"])
     with pytest.raises(SystemExit) as caught:
-        aggregate_entry.main()
+        main(["report", "experiment=demo"])
     shown = capsys.readouterr()
     assert caught.value.code == 2
     assert shown.out == ""

@@ -1,11 +1,10 @@
 """README and docs/ show what is committed, to the digit."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from glue_harness.cli import documents as documents_entry
+from glue_harness.cli.main import main
 from glue_harness.errors import InputError
 from glue_harness.reports import sections as documents
 from glue_harness.reports.sections import fill_tables, find_documents
@@ -103,8 +102,7 @@ def test_a_marker_that_cannot_be_followed_is_one_line(results, text, message):
 
 
 def run_entry(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["documents", *map(str, arguments)])
-    documents_entry.main()
+    main(["docs", *map(str, arguments)])
 
 
 def test_the_entry_writes_once_and_says_so(results, tmp_path, monkeypatch, capsys):

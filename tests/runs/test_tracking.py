@@ -25,7 +25,7 @@ SMALL = ["model=tiny_roberta", "data=miniature", "trainer=smoke", "method=lora",
 def command(*arguments, module="train", **environment):
     paths = os.pathsep.join([environment.pop("first", ""), "src", os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", f"glue_harness.cli.{module}", *arguments],
+        [sys.executable, "-m", "glue_harness", module, *arguments],
         env=os.environ | {"PYTHONPATH": paths.strip(os.pathsep), "HF_HUB_OFFLINE": "1"} | environment,
         capture_output=True,
         text=True,

@@ -26,7 +26,7 @@ def environment(**variables):
 def start_sweep(*arguments, **variables):
     """Start a sweep as the leader of a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "glue_harness.cli.train", "-m", *arguments],
+        [sys.executable, "-m", "glue_harness", "train", "-m", *arguments],
         env=environment(**variables),
         cwd=ROOT,
         stderr=subprocess.PIPE,

@@ -89,7 +89,7 @@ def test_nothing_is_left_over_from_another_run(tmp_path):
 def test_a_run_of_its_own_and_without_a_cache_has_the_same_bits(tmp_path):
     run_in_child(ONE, tmp_path / "child")
     subprocess.run(
-        [sys.executable, "-m", "glue_harness.cli.train", *ONE, f"runs_dir={tmp_path / 'alone'}"],
+        [sys.executable, "-m", "glue_harness", "train", *ONE, f"runs_dir={tmp_path / 'alone'}"],
         env=environment(EDORA_CACHE="off"),
         cwd=ROOT,
         capture_output=True,

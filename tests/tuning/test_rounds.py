@@ -77,9 +77,7 @@ def test_the_final_round_goes_down_until_the_lowest_wins_nowhere(search, tmp_pat
     text = (tmp_path / "conf" / "tuned" / "tiny_roberta_full_rte.yaml").read_text()
     assert "At the edge" not in text
     assert "Taken from 4 trials of 3 epochs: " in text
-    assert text.startswith(
-        "# Found by `python -m glue_harness.cli.tune experiment=tune model=tiny_roberta data=local 'exp"
-    )
+    assert text.startswith("# Found by `edora-glue tune experiment=tune model=tiny_roberta data=local 'exp")
 
 
 def test_a_part_of_a_method_s_tasks_leaves_the_final_round_to_the_rest(search, tmp_path, capfd):

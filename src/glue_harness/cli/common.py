@@ -1,4 +1,4 @@
-"""What every entry shares: errors of input in one line, and the resolvers that conf/ uses."""
+"""What all commands share: errors of input in one line, and the resolvers that conf/ uses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
+from glue_harness.cli.main import EXIT_BAD_INPUT
 from glue_harness.config.compose import parse_override
 from glue_harness.errors import CONF, InputError, choices, input_errors
 
-EXIT_BAD_INPUT = 2
-
 
 @contextlib.contextmanager
-def command_line() -> Iterator[None]:
-    """Turn an error of input into one line on stderr and exit code 2.
+def command_line(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Check overrides, and turn an error of input into one line on stderr and exit code 2.
 
     Raises:
         SystemExit: with code 2 for bad input, 130 for Ctrl-C.
@@ -28,7 +27,7 @@ def command_line() -> Iterator[None]:
     OmegaConf.register_new_resolver("gpus_per_run", _gpus_per_run, replace=True)
     try:
         with input_errors():
-            _check_choices(sys.argv[1:])
+            _check_choices(overrides)
             yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

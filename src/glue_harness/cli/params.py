@@ -1,6 +1,4 @@
-"""ENTRY: how many parameters each method trains, for any model and rank; needs no weights and no network.
-
-`python -m glue_harness.cli.params model=roberta_base,deberta_v3_base [method=…] [rank=…] [task=…]`
+"""Command `params`: how many parameters each method trains, for any model and rank, without weights.
 
 Counts come from the model that a run would build, on the meta device. The standard comparison of a model goes
 to results/params/<model>.{md,tex,csv}; one of other methods, ranks or settings is only printed.
@@ -8,9 +6,9 @@ to results/params/<model>.{md,tex,csv}; one of other methods, ranks or settings 
 
 from __future__ import annotations
 
+import argparse
 import gc
 import itertools
-import sys
 import warnings
 from pathlib import Path
 
@@ -138,12 +136,8 @@ def report(overrides: list[str]) -> str:
     return to_markdown(build_table(counts))
 
 
-def main() -> None:
-    """Run from the command line, printing the table; bad input is one line and exit code 2."""
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command, printing the table."""
     gc.freeze()  # else every collection walks through torch and transformers: a fifth of the whole time
-    with command_line():
-        print(report(sys.argv[1:]), end="")
-
-
-if __name__ == "__main__":
-    main()
+    with command_line(arguments.overrides):
+        print(report(arguments.overrides), end="")

@@ -1,8 +1,8 @@
-"""ENTRY: an experiment before it runs: its grid, what is done of it, what the rest takes."""
+"""Command `plan`: an experiment before it runs: its grid, what is done of it, what the rest takes."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from glue_harness.cli.common import command_line
@@ -30,11 +30,7 @@ def describe_plan(plan: sweep.Plan) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Run from the command line; bad input is one line and exit code 2."""
-    with command_line():
-        print("\n".join(describe_plan(sweep.plan(sys.argv[1:]))))
-
-
-if __name__ == "__main__":
-    main()
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    with command_line(arguments.overrides):
+        print("\n".join(describe_plan(sweep.plan(arguments.overrides))))

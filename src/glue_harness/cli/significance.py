@@ -1,21 +1,14 @@
-"""Command `significance`: compare EDoRA with every other method, example by example.
-
-`python -m glue_harness.cli.significance experiment=<name>`
-"""
+"""Command `significance`: compare EDoRA with every other method, example by example."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from glue_harness.cli.common import command_line
 from glue_harness.reports.significance import compare
 
 
-def main() -> None:
-    """Run from the command line; bad input is one line and exit code 2."""
-    with command_line():
-        print(compare(sys.argv[1:]), end="")
-
-
-if __name__ == "__main__":
-    main()
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command, printing the comparison."""
+    with command_line(arguments.overrides):
+        print(compare(arguments.overrides), end="")

@@ -1,7 +1,8 @@
-"""ENTRY: how far an experiment is; with --watch, until it has come to its end. It only looks."""
+"""Command `status`: how far an experiment is; with --watch, until all its runs have ended. It only looks."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,6 @@ from glue_harness.sweeps import plan as sweep
 from glue_harness.sweeps.estimate import estimate
 from glue_harness.sweeps.summary import describe_counts, describe_time, list_bad, list_running, tabulate_runs
 
-WATCH_FLAG = "--watch"
 WATCH_SECONDS = 5.0
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
@@ -46,16 +46,11 @@ def watch(plan: sweep.Plan) -> None:
             time.sleep(pause)
 
 
-def main() -> None:
-    """Run from the command line; bad input is one line and exit code 2."""
-    arguments = [argument for argument in sys.argv[1:] if argument != WATCH_FLAG]
-    with command_line():
-        plan = sweep.plan(arguments)
-        if WATCH_FLAG in sys.argv:
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    with command_line(arguments.overrides):
+        plan = sweep.plan(arguments.overrides)
+        if arguments.watch:
             watch(plan)
         else:
             print("\n".join(describe_status(plan)[0]))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,8 @@
-"""Entry: `python -m glue_harness.cli.train task=mrpc method=edora rank=16 seed=1` is one run; `-m` sweeps.
-
-A sweep is either a product of values (`-m rank=4,8 seed=1,2`) or an experiment's grid (`experiment=demo`).
-"""
+"""Commands `train` (one run; -m: a product of values), `sweep` and `retry` (an experiment's grid)."""
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 
@@ -16,7 +14,7 @@ from omegaconf import DictConfig
 from glue_harness.cli.common import command_line
 from glue_harness.config.validation import resolve
 from glue_harness.distributed import is_first
-from glue_harness.errors import CONF
+from glue_harness.errors import CONF, InputError, choices
 from glue_harness.runs import tracking
 from glue_harness.runs.outcome import End, Ending
 from glue_harness.runs.record import Status
@@ -60,12 +58,24 @@ def _describe(composed: DictConfig) -> Cell:
     return build_cell(resolve(composed), HydraConfig.get().overrides.task)
 
 
-def main() -> None:
-    """Run from the command line; bad input is one line and exit code 2, a run that failed exit code 1."""
+def run(name: str, arguments: list[str]) -> None:
+    """Run `train`, `sweep` or `retry`; Hydra reads the arguments, its flags among them.
+
+    Raises:
+        SystemExit: with code 1 for a run that failed, 2 for bad input.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
-    with command_line():
+    with command_line([argument for argument in arguments if not argument.startswith("-")]):
+        chosen = [text for text in arguments if text.startswith("experiment=") and text != "experiment=null"]
+        if name == "train" and chosen:
+            typed = shlex.join(argument for argument in arguments if argument not in ("-m", "--multirun"))
+            raise InputError(f"{chosen[-1]}: is a grid of runs, not one run; type edora-glue sweep {typed}")
+        if name != "train" and not chosen:
+            known = ", ".join(choices("experiment"))
+            raise InputError(
+                f"{name}: no experiment is chosen; type edora-glue {name} experiment=, one of {known}"
+            )
+        added = [] if name == "train" else ["--multirun"]
+        added += ["hydra.sweeper.retry=true"] if name == "retry" else []
+        sys.argv = [f"edora-glue {name}", *arguments, *added]
         launch()
-
-
-if __name__ == "__main__":
-    main()

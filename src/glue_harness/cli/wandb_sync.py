@@ -1,10 +1,8 @@
-"""ENTRY: finished runs -> W&B: makes the W&B runs that are missing, and sends those that are not sent.
-
-`python -m glue_harness.cli.wandb_sync experiment=demo`
-"""
+"""Command `wandb-sync`: make the W&B runs that finished runs lack, and send those that are offline."""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,13 +73,9 @@ def _send(runs: Sequence[Path]) -> bool:
     return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def main() -> None:
-    """Run from the command line; exit code 1 if a run could not be made or sent."""
-    with command_line():
-        well = sync(sys.argv[1:])
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command; exit code 1 if a run could not be made or sent."""
+    with command_line(arguments.overrides):
+        well = sync(arguments.overrides)
     if not well:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

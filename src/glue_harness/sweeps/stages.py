@@ -49,9 +49,15 @@ def _is_there(cell: Cell, source: Cell, elsewhere: Inventory | None) -> bool:
     )
 
 
+def _name_command(cell: Cell) -> str:
+    """Return the command that makes a planned run."""
+    name = "sweep" if any(override.startswith("experiment=") for override in cell.overrides) else "train"
+    return f"edora-glue {name} {shlex.join(cell.overrides)}"
+
+
 def _explain_missing(source: Cell) -> str:
     """Say why there is nothing to start from, and what makes it if anything does."""
-    record, command = source.record(), f"python -m glue_harness.cli.train {shlex.join(source.overrides)}"
+    record, command = source.record(), _name_command(source)
     if record is None or record.status is Status.FAILED:
         return f"{source.folder} holds no complete run to start from; make it first: {command}"
     if record.status is Status.DIVERGED:

@@ -206,9 +206,7 @@ def _explain_left_out(plan: Plan, first: Round, finalists: Finalists, asked: Ask
 
 def _run_grid(overrides: Sequence[str]) -> None:
     """Run the trials as any sweep; one that fails or diverges is its record's to tell."""
-    code = subprocess.run(
-        [sys.executable, "-m", "glue_harness.cli.train", *overrides], check=False
-    ).returncode
+    code = subprocess.run([sys.executable, "-m", "glue_harness", "sweep", *overrides], check=False).returncode
     if code not in (0, 1):
         sys.exit(code)
 
@@ -233,7 +231,7 @@ def _write_choices(
         print(f"data=miniature: its choices are not written to {CONF / 'tuned'}", file=sys.stderr)
         return
     finding_it = [o for o in overrides if o.partition("=")[0] not in NOT_FOUND_BY]
-    command, holdout = f"python -m glue_harness.cli.tune {shlex.join(finding_it)}", _holdout(plan)
+    command, holdout = f"edora-glue tune {shlex.join(finding_it)}", _holdout(plan)
     chosen = [(round_, finding) for round_, finding in deciding if finding.best is not None]
     for round_, finding in chosen:
         first = None if round_ is rounds[0] else _describe_first(rounds[0], finding)

@@ -7,8 +7,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file, save_file
 
-from glue_harness.cli import submission
-from glue_harness.cli.submission import submit
+from glue_harness.cli import submit as command
+from glue_harness.cli.submit import submit
 from glue_harness.data import miniature
 from glue_harness.errors import InputError
 from glue_harness.reports import leaderboard
@@ -31,7 +31,7 @@ def glue(tmp_path, monkeypatch):
             rows[task, split] = len(columns["label"])
             write_rows(tmp_path / "glue" / task / f"{split}-00000-of-00001.parquet", columns, labels)
     small = [replace(sheet, rows=rows.get((sheet.task, sheet.split), 7)) for sheet in SHEETS]
-    for module in (leaderboard, submission):
+    for module in (leaderboard, command):
         monkeypatch.setattr(module, "SHEETS", small)
     monkeypatch.setattr("glue_harness.data.sources._check_published", lambda *_: None)
     return tmp_path / "glue"
@@ -127,7 +127,7 @@ def test_runs_of_another_machine_are_chosen_too(tmp_path):
             (folder / TRAINED_WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
             (folder / TRAINED_WEIGHTS).touch()
     planned = make_plan(own, tmp_path)
-    chosen = submission._choose_run(planned, "rte", planned.take_inventory())
+    chosen = command._choose_run(planned, "rte", planned.take_inventory())
     assert chosen.cell is own[1]
     assert chosen.folder == tmp_path / "runs" / make_cell(seed=2, environment=GPU).identity.folder
 

@@ -1,11 +1,8 @@
-"""ENTRY: finished runs of one method -> what GLUE's leaderboard takes: a TSV file a test set, and their zip.
-
-`python -m glue_harness.cli.submission experiment=glue_all 'only.method=[edora]' 'only.rank=[16]'`, or
-`python -m glue_harness.cli.submission --check <folder or zip>`.
-"""
+"""Command `submit`: finished runs of one method predict GLUE's test sets: a TSV file each, and their zip."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +32,6 @@ from glue_harness.sweeps.grid import Cell
 from glue_harness.sweeps.plan import Plan
 from glue_harness.training.prediction import predict_logits
 
-CHECK_FLAG = "--check"
 DIAGNOSTIC = "ax"
 DIAGNOSED = "mnli"
 """The diagnostic set has no training data: MNLI's model predicts it."""
@@ -164,17 +160,11 @@ def predict(run: Run, sheet: Sheet) -> Sequence[float]:
     return (logits[:, 0] if sheet.values is None else logits.argmax(axis=1)).tolist()
 
 
-def main() -> None:
-    """Run from the command line; bad input is one line and exit code 2."""
-    with command_line():
-        if sys.argv[1:2] == [CHECK_FLAG]:
-            if len(sys.argv) != 3:
-                raise InputError(f"{CHECK_FLAG}: {len(sys.argv) - 2} paths; allowed is one folder or zip")
-            check_submission(Path(sys.argv[2]))
-            print(f"{sys.argv[2]}: as the leaderboard wants it")
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    with command_line(arguments.overrides):
+        if arguments.check is not None:
+            check_submission(Path(arguments.check))
+            print(f"{arguments.check}: as the leaderboard takes it")
         else:
-            print(f"{submit(sys.argv[1:])}: as the leaderboard wants it; {len(SHEETS)} files")
-
-
-if __name__ == "__main__":
-    main()
+            print(f"{submit(arguments.overrides)}: as the leaderboard takes it; {len(SHEETS)} files")
