@@ -14,15 +14,14 @@ CHOSEN = $(if $(MODEL),model=$(call commas,$(MODEL))) $(if $(DATA)$(GLUE_ROOT),d
 	$(if $(GLUE_ROOT),'data.root="$(GLUE_ROOT)"') $(if $(TRAINER),trainer=$(TRAINER)) $(if $(PROTOCOL),protocol=$(PROTOCOL)) \
 	$(call only,task,$(TASKS)) $(call only,method,$(METHODS)) $(call only,rank,$(RANKS)) $(call only,seed,$(SEEDS)) \
 	$(if $(TRACKING),tracking=$(TRACKING)) $(ARGS)
-LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(RUNS_PER_GPU),launcher.runs_per_gpu=$(RUNS_PER_GPU)) $(LAUNCH_ARGS)
+LAUNCH = $(if $(LAUNCHER),launcher=$(LAUNCHER))
 
-.PHONY: help setup setup-ray mpnet demo glue-all all-runs plan sweep status retry tables tune params restore significance submit \
-	bench bench-runs stress test test-all lint clean
+.PHONY: help setup setup-ray mpnet demo glue-all all-runs tables plan status params bench test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo; echo "Variables: EXPERIMENT MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING LAUNCHER RUNS_PER_GPU ARGS LAUNCH_ARGS VENV;"
+	@echo; echo "Variables: EXPERIMENT MODEL DATA GLUE_ROOT TRAINER PROTOCOL TRACKING LAUNCHER ARGS VENV;"
 	@echo "TASKS METHODS RANKS SEEDS choose a part of a grid. docs/commands.md has the command line."
 
 setup: $(VENV)/.installed  ## make the environment in .venv (VENV=... elsewhere), exact pins
@@ -53,18 +52,11 @@ all-runs: setup
 tables: setup  ## tables, figures and page of EXPERIMENT from runs and committed evidence; the tables in README and docs/
 	@$(GLUE) report experiment=$(EXPERIMENT) $(CHOSEN) && $(GLUE) docs
 
-plan restore significance submit: setup
-	@$(GLUE) $@ experiment=$(EXPERIMENT) $(CHOSEN)
+plan: setup  ## the grid of EXPERIMENT, what is done, and the time for the rest
+	@$(GLUE) plan experiment=$(EXPERIMENT) $(CHOSEN)
 
-status: setup
-	@$(GLUE) status $(if $(WATCH),--watch) experiment=$(EXPERIMENT) $(CHOSEN)
-
-sweep retry: setup
-	$(GLUE) $@ experiment=$(EXPERIMENT) $(CHOSEN) $(LAUNCH)
-
-tune: setup
-	@status=0; $(GLUE) tune $(if $(filter command environment,$(firstword $(origin EXPERIMENT))),experiment=$(EXPERIMENT)) \
-	$(CHOSEN) $(LAUNCH) || status=$$?; if [ $$status -le 1 ]; then $(GLUE) docs; fi; exit $$status
+status: setup  ## which runs of EXPERIMENT are done, running, failed or missing
+	@$(GLUE) status experiment=$(EXPERIMENT) $(CHOSEN)
 
 params: setup  ## count what every method trains; MODEL, METHODS and RANKS may be lists
 	@$(GLUE) params $(if $(MODEL),model=$(call commas,$(MODEL))) \
@@ -74,13 +66,6 @@ bench: setup  ## time and memory of the methods side by side, 25 minutes on a ma
 	$(VENV)/bin/python -W ignore::FutureWarning -m benchmarks
 	$(VENV)/bin/python -m benchmarks.attention
 	@$(GLUE) docs
-
-bench-runs: setup  ## whole runs and sweeps beside plain references; needs real GLUE in GLUE_ROOT
-	$(VENV)/bin/python -W ignore::FutureWarning -m benchmarks.runs $(if $(GLUE_ROOT),--glue-root $(GLUE_ROOT))
-	@$(GLUE) docs
-
-stress: setup  ## kill a run twenty times at random and compare its bits with an undisturbed one's
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest -q -s -m "slow or not slow" tests/integration/test_kill_storms.py
 
 test: setup  ## the tests, in minutes
 	$(PYTEST) -m "not slow"

@@ -3,7 +3,7 @@
     python benchmarks/simulated_sweep.py experiment=paper_grid model=tiny_roberta data=miniature runs_dir=…
 
 Plan, launcher, locks and records are the real ones; instead of training, a job writes the record of a run of
-fifty epochs. docs/running-at-scale.md says what came of it.
+fifty epochs. docs/sweeps.md says what came of it.
 """
 
 from __future__ import annotations

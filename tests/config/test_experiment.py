@@ -103,7 +103,7 @@ def test_glue_all_tuned_is_the_grid_of_glue_all_at_the_rates_of_a_search():
 def test_an_experiment_at_searched_rates_refuses_methods_without_a_search():
     message = (
         r"experiment=glue_all_tuned: model=minilm, method=lora_qv: no rates in conf/tuned; "
-        r"allowed is what `make tune MODEL=minilm METHODS=lora_qv` has searched"
+        r"allowed is what `edora-glue tune model=minilm 'only.method=\[lora_qv\]'` has searched"
     )
     with pytest.raises(InputError, match=message):
         plan(["experiment=glue_all_tuned", "model=minilm", "only.method=[lora_qv,edora]"])

@@ -1,6 +1,6 @@
 """A run that is killed again and again, at random and at the worst moments, ends in an undisturbed run's bits.
 
-`make stress` runs all of this and shows when each kill came; the suite has a short storm.
+`pytest -m "slow or not slow"` runs all of this and shows when each kill came; the suite has a short storm.
 """
 
 import functools

@@ -188,7 +188,8 @@ def test_which_tables_there_are_does_not_depend_on_the_runs(folder, swept, tmp_p
 def test_no_records_are_one_line_and_no_results(folder, plan, tmp_path):
     shutil.rmtree(tmp_path / "runs")
     with pytest.raises(
-        InputError, match=r"runs: no record of demo's 8 runs, and no evidence in .*make sweep"
+        InputError,
+        match=r"runs: no record of demo's 8 runs, and no evidence in .*edora-glue sweep experiment=",
     ):
         aggregate.aggregate([])
     assert not folder.exists()

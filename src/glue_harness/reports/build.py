@@ -62,7 +62,7 @@ def aggregate(overrides: list[str]) -> str:
     collected = collect(plan, Path(plan.config.runs_dir), folder)
     if (collected.runs["status"] == MISSING).all():
         found = f"no record of {plan.name}'s {len(plan.cells)} runs, and no evidence in {folder}"
-        allowed = f"a folder with runs (`make sweep EXPERIMENT={plan.config.experiment.name}`)"
+        allowed = f"a folder with runs (`edora-glue sweep experiment={plan.config.experiment.name}`)"
         raise InputError(f"runs_dir={plan.config.runs_dir}: {found}; allowed is {allowed}")
     chosen, searched = plan.config.protocol, plan.config.experiment.searched
     files, tables = evidence_files.encode(collected), {}
@@ -109,7 +109,7 @@ def _check_grid(plan: Plan) -> None:
     if holdouts:
         raise InputError(
             f"data.holdout={holdouts.pop()}: its runs are scored on rows of train; allowed in a table of "
-            "results is null (`make tune` writes a search's own)"
+            "results is null (`edora-glue tune` writes a search's own)"
         )
 
 

@@ -160,7 +160,7 @@ def warn(request: Request, reason: str) -> str:
     """Return the one line about a run that could not be shown."""
     return (
         f"warning: tracking=wandb: {request.folder} is not shown ({reason}); its record is complete; "
-        "`make wandb-sync` tries again"
+        "`edora-glue wandb-sync` tries again"
     )
 
 

@@ -110,7 +110,7 @@ def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
             )
     for model, methods in missing.items():
         listed = ",".join(methods)
-        allowed = f"allowed is what `make tune MODEL={model} METHODS={listed}` has searched"
+        allowed = f"allowed is what `edora-glue tune model={model} 'only.method=[{listed}]'` has searched"
         raise InputError(
             f"experiment={name}: model={model}, method={listed}: no rates in conf/tuned; {allowed}"
         )
