@@ -21,7 +21,8 @@ from tests.support.shared_fits import CASES, SMALL, fit_case
 from tests.support.sweep_processes import ROOT, environment, wait_for
 
 WORKER = str(Path(__file__).parents[0] / "support" / "shared_fits.py")
-TRAIN = ["-m", "glue_harness", "train"]
+HARNESS = ["-m", "glue_harness"]
+TRAIN = [*HARNESS, "train"]
 SECONDS_TO_END = 60
 
 
@@ -198,10 +199,10 @@ def test_who_shares_a_run_has_to_be_told(monkeypatch):
         count_processes()
 
 
-@pytest.mark.parametrize("sweep", [["-m", "seed=1,2"], ["experiment=demo"]])
+@pytest.mark.parametrize("sweep", [["train", "-m", "seed=1,2"], ["sweep", "experiment=demo"]])
 def test_a_sweep_under_torchrun_is_refused_in_one_line(tmp_path, sweep):
     ended = subprocess.run(
-        [sys.executable, *TRAIN, *sweep, *SMALL, f"runs_dir={tmp_path}"],
+        [sys.executable, *HARNESS, *sweep, *SMALL, f"runs_dir={tmp_path}"],
         env=environment(**SECOND),
         cwd=ROOT,
         capture_output=True,

@@ -84,7 +84,7 @@ def _require_one_system(plan: Plan) -> None:
     if len(systems) > 1:
         shown = ", ".join(f"{label} of {model}" for model, label in systems)
         raise InputError(
-            f"only: {shown} are {len(systems)} systems; allowed is one, such as only.method=[edora] only.rank=[16]"
+            f"only: {shown} are {len(systems)} systems; allowed is one: only.method=[edora] only.rank=[16]"
         )
     if plan.cells[0].config.method.adapter is None:
         label = plan.cells[0].label
