@@ -150,7 +150,7 @@ def deberta_repository(tmp_path_factory):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(miniature.corpus()),
         model_prefix=str(folder / "spm"),
-        vocab_size=600,
+        vocab_size=256,
         num_threads=1,
         minloglevel=2,
         **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3},
@@ -164,7 +164,9 @@ def deberta_repository(tmp_path_factory):
 @pytest.fixture
 def deberta(build_config, deberta_repository):
     """tiny_deberta with a tokenizer as DeBERTa's: sentencepiece, padding id 0."""
-    model = build_config("model=tiny_deberta", "model.architecture.pad_token_id=0").model
+    model = build_config(
+        "model=tiny_deberta", "model.architecture.pad_token_id=0", "model.architecture.vocab_size=400"
+    ).model
     weights = dataclasses.replace(model.weights, source="hub", id=str(deberta_repository))
     return model, load_tokenizer(dataclasses.replace(model, weights=weights, tokenizer="weights"))
 
@@ -184,7 +186,7 @@ def test_debertas_tokenizer_marks_pairs_and_pads(deberta):
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the boat", "a dog"))
     cls, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
     assert (pad, cls, sep, tokenizer.unk_token_id) == (0, 1, 2, 3)
-    assert tokenizer.mask_token_id == 600  # behind the vocabulary, as 128000 is in DeBERTa's own
+    assert tokenizer.mask_token_id == 256  # behind the vocabulary, as 128000 is in DeBERTa's own
     pair = tokenizer("the boat", "a dog", padding="max_length", max_length=32)
     ids = [cls, *first, sep, *second, sep]
     assert pair["input_ids"] == ids + [pad] * (32 - len(ids))

@@ -243,7 +243,10 @@ def test_where_jobs_run_on_other_machines_a_source_of_theirs_is_one(tmp_path):
     ("spoil", "reason"),
     [
         ("diverged", r"has diverged, so there is nothing to start from"),
-        ("restored", r"was restored without its weights; remove that folder, then make it: edora-glue train "),
+        (
+            "restored",
+            r"was restored without its weights; remove that folder, then make it: edora-glue train ",
+        ),
         ("failed", r"holds no complete run to start from; make it first: edora-glue train "),
     ],
 )

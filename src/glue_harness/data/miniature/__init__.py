@@ -1,146 +1,87 @@
-"""The embedded miniature GLUE: nine tasks of generated English with GLUE's columns, splits and label ids.
+"""The miniature GLUE: nine tasks of generated English with GLUE's columns, splits and label ids.
 
-It serves demonstrations, tests and tiny tokenizers, and needs no network. All of it is written for this
-project; no sentence is GLUE's. Labels are true by construction: a sentence is made from a meaning, and its
-partner from the same meaning or one changed in a known way (`facts`), or from frames made in pairs
-(`templates`).
-
-Rows come in contrasts, groups with equally many rows of each class (`contrasts`), and a contrast lies in one
-split. The words of either sentence, as a bag, say next to nothing of the label; order, negation, roles,
-synonyms and kinds decide it. Only in sst2 do words help, as they do in SST-2. Splits share no row, nor any
-pair with its sentences swapped.
-
-On validation (mnli: matched), in each task's headline metric: the majority class; a bag of words
-(scikit-learn's LogisticRegression, for stsb Ridge, over word counts, the two sentences' words counted
-apart); all-MiniLM-L6-v2 fine-tuned (seed 0; AdamW, learning rate 1e-4, head and pooler 1e-3, linear
-schedule, batch 32, the last of 5 epochs; `-` is not measured):
-
-    task  metric    majority  bag of words  MiniLM
-    cola  Matthews     0.00          0.00    0.89
-    sst2  accuracy     0.50          0.65    0.90
-    mrpc  accuracy     0.50          0.45    0.80
-    stsb  Pearson      0.00         -0.05    0.89
-    qqp   accuracy     0.50          0.48       -
-    mnli  accuracy     0.33          0.34       -
-    qnli  accuracy     0.50          0.50    0.73
-    rte   accuracy     0.50          0.47    0.76
-    wnli  accuracy     0.50          0.50       -
-
-The tests recompute the first two columns.
+It serves demonstrations, tests and small tokenizers, and needs no network. No sentence is GLUE's. Every label
+is true by construction. Rows are made in contrast sets (`contrast_sets`), each of which lies in one split:
+neither a text's words as such nor its length tell the label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from random import Random
 
-from glue_harness.data.miniature.contrasts import (
-    Row,
-    contrast_cola,
-    contrast_mnli,
-    contrast_mrpc,
-    contrast_qnli,
-    contrast_qqp,
-    contrast_rte,
-    contrast_sst2,
-    contrast_stsb,
-    contrast_wnli,
-)
-from glue_harness.data.miniature.dice import Dice
+from glue_harness.data.miniature import contrast_sets
+from glue_harness.data.miniature.contrast_sets import Row
 from glue_harness.data.miniature.words import COUNTRY
 
 SPLIT_ROWS = {"train": 512, "validation": 256, "test": 128}
-"""Rows a split holds at most; it holds the largest multiple of the task's number of classes."""
+"""Rows a split holds at most; it holds as many whole contrast sets as there is room for."""
+_MNLI_SPLITS = ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched")
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one task is made: its sentence columns, its contrasts, the seed of its draws."""
-
-    columns: tuple[str, ...]
-    contrast: Callable[[Dice], list[Row]]
-    seed: int
-
-
-RECIPES = {
-    "cola": Recipe(("sentence",), contrast_cola, 250112067_01),
-    "sst2": Recipe(("sentence",), contrast_sst2, 250112067_02),
-    "mrpc": Recipe(("sentence1", "sentence2"), contrast_mrpc, 250112067_03),
-    "stsb": Recipe(("sentence1", "sentence2"), contrast_stsb, 250112067_04),
-    "qqp": Recipe(("question1", "question2"), contrast_qqp, 250112067_05),
-    "mnli": Recipe(("premise", "hypothesis"), contrast_mnli, 250112067_06),
-    "qnli": Recipe(("question", "sentence"), contrast_qnli, 250112067_07),
-    "rte": Recipe(("sentence1", "sentence2"), contrast_rte, 250112067_08),
-    "wnli": Recipe(("sentence1", "sentence2"), contrast_wnli, 250112067_09),
+_RECIPES: dict[str, tuple[tuple[str, ...], Callable[[Random], list[Row]]]] = {
+    "cola": (("sentence",), contrast_sets.make_cola),
+    "sst2": (("sentence",), contrast_sets.make_sst2),
+    "mrpc": (("sentence1", "sentence2"), contrast_sets.make_mrpc),
+    "stsb": (("sentence1", "sentence2"), contrast_sets.make_stsb),
+    "qqp": (("question1", "question2"), contrast_sets.make_qqp),
+    "mnli": (("premise", "hypothesis"), contrast_sets.make_mnli),
+    "qnli": (("question", "sentence"), contrast_sets.make_qnli),
+    "rte": (("sentence1", "sentence2"), contrast_sets.make_rte),
+    "wnli": (("sentence1", "sentence2"), contrast_sets.make_wnli),
 }
-TASKS = tuple(RECIPES)
+"""Task -> its text columns and what makes a contrast set."""
+TASKS = tuple(_RECIPES)
 
 
 def generate(task: str) -> dict[str, dict[str, list]]:
-    """Return a task as GLUE publishes it: split name -> column name -> values.
+    """Generate a task's rows, the same on every call, in the form in which GLUE publishes them.
 
-    Columns are the task's sentences, `label` (int; float for stsb; -1 throughout the test splits) and `idx`.
+    Args:
+        task: One of `TASKS`.
+
+    Returns:
+        Split name -> column name -> values. The columns are the texts, `label` (int; float for stsb; -1
+        throughout the test splits) and `idx`. No row comes twice in a task, nor with its texts swapped.
 
     Raises:
-        ValueError: the task is not one of `TASKS`.
+        ValueError: `task` is not one of `TASKS`.
     """
-    if task not in RECIPES:
-        raise ValueError(f"task: no {task!r} in the miniature GLUE; it has {', '.join(TASKS)}")
-    recipe = RECIPES[task]
-    dice = Dice(recipe.seed)
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)} (got {task!r})")
+    columns, make_set = _RECIPES[task]
+    make_mismatched = partial(contrast_sets.make_mnli, vocabulary=COUNTRY)
+    rng = Random(f"miniature {task}")
     seen: set[tuple[str, ...]] = set()
-    return {
-        split: tabulate_rows(draw_split(contrast, SPLIT_ROWS[split.split("_")[0]], dice, seen), recipe, split)
-        for split, contrast in plan_splits(task, recipe)
-    }
-
-
-def plan_splits(task: str, recipe: Recipe) -> list[tuple[str, Callable[[Dice], list[Row]]]]:
-    """Return a task's splits, each with what makes its rows; mnli's mismatched ones are of another genre."""
-    if task != "mnli":
-        return [(split, recipe.contrast) for split in SPLIT_ROWS]
-    country = partial(contrast_mnli, words=COUNTRY)
-    return [
-        ("train", recipe.contrast),
-        ("validation_matched", recipe.contrast),
-        ("validation_mismatched", country),
-        ("test_matched", recipe.contrast),
-        ("test_mismatched", country),
-    ]
-
-
-def draw_split(
-    contrast: Callable[[Dice], list[Row]], limit: int, dice: Dice, seen: set[tuple[str, ...]]
-) -> list[Row]:
-    """Return the rows of contrasts that have none, in either order, in common with `seen`; they go there."""
-    rows: list[Row] = []
-    group = contrast(dice)
-    while len(rows) + len(group) <= limit:
-        keys = {tuple(sorted(sentences)) for sentences, _ in group}
-        if len(keys) == len(group) and not keys & seen:
-            seen |= keys
-            rows += group
-        group = contrast(dice)
-    return dice.shuffle(rows)
-
-
-def tabulate_rows(rows: list[Row], recipe: Recipe, split: str) -> dict[str, list]:
-    """Return rows as columns, the labels of a test split hidden."""
-    table: dict[str, list] = {
-        column: [sentences[place] for sentences, _ in rows] for place, column in enumerate(recipe.columns)
-    }
-    kind = float if recipe.contrast is contrast_stsb else int
-    table["label"] = [kind(-1 if split.startswith("test") else label) for _, label in rows]
-    table["idx"] = list(range(len(rows)))
-    return table
+    tables: dict[str, dict[str, list]] = {}
+    for split in _MNLI_SPLITS if task == "mnli" else SPLIT_ROWS:
+        make = make_mismatched if split.endswith("mismatched") else make_set
+        rows = _draw_rows(make, SPLIT_ROWS[split.split("_")[0]], rng, seen)
+        texts, labels = zip(*rows, strict=True)
+        tables[split] = dict(zip(columns, map(list, zip(*texts, strict=True)), strict=True)) | {
+            "label": [type(label)(-1) if split.startswith("test") else label for label in labels],
+            "idx": list(range(len(rows))),
+        }
+    return tables
 
 
 def corpus() -> list[str]:
-    """Return every different sentence of the tasks' training splits, in order of first appearance."""
-    sentences: dict[str, None] = {}
-    for task, recipe in RECIPES.items():
-        train = generate(task)["train"]
-        for column in recipe.columns:
-            sentences.update(dict.fromkeys(train[column]))
-    return list(sentences)
+    """Return every different text of the tasks' train splits, in order of first appearance."""
+    trains = [(columns, generate(task)["train"]) for task, (columns, _) in _RECIPES.items()]
+    return list(dict.fromkeys(text for columns, train in trains for name in columns for text in train[name]))
+
+
+def _draw_rows(
+    make_set: Callable[[Random], list[Row]], limit: int, rng: Random, seen: set[tuple[str, ...]]
+) -> list[Row]:
+    """Return at most `limit` rows in random order, none of them in `seen`, where they are entered."""
+    rows: list[Row] = []
+    contrast_set = make_set(rng)
+    while len(rows) + len(contrast_set) <= limit:
+        keys = {tuple(sorted(texts)) for texts, _ in contrast_set}
+        if len(keys) == len(contrast_set) and not keys & seen:
+            seen |= keys
+            rows += contrast_set
+        contrast_set = make_set(rng)
+    rng.shuffle(rows)
+    return rows

@@ -1,189 +1,123 @@
-"""The words of the miniature GLUE: people, verbs, things, places and times, and which mean the same.
+"""The vocabulary and the sentence templates of the miniature GLUE.
 
-Written for this project. In the lists a comma separates meanings and `=` joins words of one meaning; a verb
-is base/past or base/past/participle, an adjective of comparison is base/comparative.
+An event is: a person does something with a thing of some colour at some place. No word is listed under two
+fields, and every thing, person and colour begins with a consonant, so that "a" fits it.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-Sense = tuple[str, ...]
-"""Words or phrases of one meaning; whichever stands in a sentence, the sentence says the same."""
+Vocabulary = dict[str, list[str]]
+"""Field of an event -> the values it can take; a verb is base/past/participle."""
 
 
-def split_senses(listing: str) -> tuple[Sense, ...]:
-    """Split a listing into its meanings."""
-    return tuple(tuple(word.strip() for word in item.split("=")) for item in listing.split(","))
+def split_words(listing: str) -> list[str]:
+    """Split words or phrases at their commas."""
+    return listing.split(", ")
 
 
-def split_words(listing: str) -> tuple[str, ...]:
-    """Split a listing of which every meaning has one word or phrase."""
-    return tuple(word for (word,) in split_senses(listing))
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """The vocabulary of one genre."""
-
-    people: tuple[Sense, ...]
-    deeds: tuple[Sense, ...]
-    """What one person does to another; none follows from another or from itself with the two swapped."""
-    things: tuple[Sense, ...]
-    handlings: tuple[Sense, ...]
-    """What a person does with a thing; none follows from another."""
-    dealings: tuple[Sense, ...]
-    """What a person does with one of a kind."""
-    kinds: dict[str, tuple[str, ...]]
-    """A kind and its members, e.g. instrument: violin, flute; the kinds are disjoint."""
-    places: tuple[Sense, ...]
-    times: tuple[Sense, ...]
-    rooms: tuple[Sense, ...]
-    """Places as the subject of a sentence."""
-    surfaces: tuple[str, ...]
-    """Where a room is, to tell it from others."""
-
-
-TOWN = Lexicon(
-    people=split_senses(
-        "doctor=physician, lawyer=attorney, writer=author, nurse, teacher=instructor, judge, pilot,"
-        " painter, singer=vocalist, student=pupil, soldier=trooper, baker, waiter=server, banker, plumber,"
-        " dentist, actor, tailor, barber, mayor, clerk, butcher, tourist=traveler, professor, chef=cook,"
-        " cleaner=janitor, engineer, secretary, librarian, manager"
+TOWN: Vocabulary = {
+    "person": split_words(
+        "doctor, lawyer, writer, nurse, teacher, judge, pilot, painter, singer, student, soldier, baker,"
+        " waiter, banker, plumber, dentist, tailor, barber, mayor, clerk, butcher, tourist, cook, librarian"
     ),
-    deeds=split_senses(
-        "call/called=phone/phoned, hire/hired=employ/employed, rescue/rescued=save/saved,"
-        " praise/praised=commend/commended, mock/mocked=ridicule/ridiculed,"
-        " scare/scared=frighten/frightened, annoy/annoyed=irritate/irritated, thank/thanked,"
-        " visit/visited, interview/interviewed, warn/warned=caution/cautioned, blame/blamed,"
-        " invite/invited, forgive/forgave/forgiven, photograph/photographed, push/pushed=shove/shoved,"
-        " hug/hugged=embrace/embraced"
+    "verb": split_words(
+        "buy/bought/bought, sell/sold/sold, repair/repaired/repaired, hide/hid/hidden, find/found/found,"
+        " clean/cleaned/cleaned, break/broke/broken, weigh/weighed/weighed, wrap/wrapped/wrapped,"
+        " borrow/borrowed/borrowed, steal/stole/stolen, drop/dropped/dropped, choose/chose/chosen"
     ),
-    things=split_senses(
-        "car=automobile, bike=bicycle, sofa=couch, photo=picture, present=gift, lamp=light, table, chair,"
-        " clock, piano, mirror, ladder, computer, camera, wallet, umbrella, suitcase, phone=telephone,"
-        " blanket, carpet=rug, radio, bottle, basket, bench, statue"
+    "colour": split_words("red, blue, green, yellow, black, white, brown, pink, purple, silver"),
+    "thing": split_words(
+        "bicycle, lamp, table, chair, clock, piano, mirror, ladder, computer, camera, wallet, suitcase,"
+        " telephone, blanket, carpet, radio, bottle, basket, statue, guitar, hammer, violin, doll, jacket"
     ),
-    handlings=split_senses(
-        "buy/bought=purchase/purchased, fix/fixed=repair/repaired, throw/threw/thrown=toss/tossed,"
-        " hide/hid/hidden=conceal/concealed, paint/painted, clean/cleaned, break/broke/broken,"
-        " measure/measured, sell/sold, find/found=discover/discovered, wrap/wrapped, borrow/borrowed,"
-        " steal/stole/stolen, design/designed, rent/rented"
+    "place": split_words(
+        "at the market, in the garage, at the airport, in the kitchen, at the office, at the hotel,"
+        " at the school, at the museum, in the basement, at the theater, on the train, at the stadium"
     ),
-    dealings=split_senses(
-        "buy/bought=purchase/purchased, find/found=discover/discovered, steal/stole/stolen, sell/sold,"
-        " photograph/photographed, describe/described, choose/chose/chosen=select/selected,"
-        " receive/received"
-    ),
-    kinds={
-        "instrument": ("violin", "flute", "guitar", "trumpet", "cello"),
-        "drink": ("coffee", "lemonade", "beer", "soda", "wine"),
-        "toy": ("doll", "teddy bear", "yo-yo"),
-        "tool": ("hammer", "screwdriver", "wrench", "saw"),
-        "weapon": ("rifle", "pistol", "sword", "dagger"),
-        "jewel": ("diamond", "ruby", "emerald", "sapphire"),
-        "vehicle": ("truck", "taxi", "van", "motorcycle"),
-        "book": ("novel", "dictionary", "cookbook", "textbook"),
-        "dog": ("poodle", "bulldog", "beagle", "terrier"),
-        "dessert": ("cake", "pudding", "brownie", "cheesecake"),
-    },
-    places=split_senses(
-        "at the shop=at the store, in the garage, at the airport, in the kitchen, at the office, in the"
-        " library, at the hotel, at the school, at the museum, in the basement=in the cellar, in the"
-        " bedroom, at the bank, at the theater, on the street=on the road, at the hospital=at the clinic,"
-        " on the train, at the stadium"
-    ),
-    times=split_senses(
-        "on Monday, on Tuesday, on Friday, on Sunday, last week, last year, in January, in April, in"
-        " October, at noon=at midday, in the morning, in the evening=at nightfall, in the fall=in the"
-        " autumn, during the holidays=during the vacation, before lunch, after dinner=after supper"
-    ),
-    rooms=split_senses(
-        "shop=store, office, library, hotel, museum, garage, restaurant, theater, bank, bar=pub"
-    ),
-    surfaces=("by the station", "near the park", "on the corner", "next to the church", "behind the school"),
+}
+COUNTRY: Vocabulary = TOWN | {
+    "person": split_words("farmer, hunter, shepherd, sailor, miller, gardener, ranger, blacksmith"),
+    "thing": split_words("boat, rope, tent, saddle, bucket, net, lantern, canoe, sled, stone, barrel"),
+    "place": split_words("in the forest, by the sea, on the hill, near the river, near the cave"),
+}
+"""mnli's mismatched genre."""
+
+STATEMENTS = (
+    "the {person} {past} the {colour} {thing} {place}.",
+    "the {colour} {thing} was {participle} by the {person} {place}.",
+    "it was the {person} who {past} the {colour} {thing} {place}.",
+    "{place}, the {person} {past} the {colour} {thing}.",
 )
+QUESTIONS = {
+    "person": (
+        "who {past} the {colour} {thing} {place}?",
+        "by whom was the {colour} {thing} {participle} {place}?",
+    ),
+    "colour": (
+        "what colour was the {thing} that the {person} {past} {place}?",
+        "of which colour was the {thing} {participle} by the {person} {place}?",
+    ),
+    "thing": (
+        "what did the {person} {base} {place} that was {colour}?",
+        "which {colour} thing was {participle} by the {person} {place}?",
+    ),
+    "place": (
+        "where did the {person} {base} the {colour} {thing}?",
+        "in which place was the {colour} {thing} {participle} by the {person}?",
+    ),
+}
+"""Field that is asked for -> two questions for it, which name every other field."""
 
-COUNTRY = Lexicon(
-    people=split_senses(
-        "farmer, hunter, shepherd, sailor, fisherman, miller, gardener, ranger, beekeeper, captain,"
-        " blacksmith, hiker, camper, explorer, villager, rider, prince, knight, monk, carpenter, trapper,"
-        " surfer, climber, swimmer"
-    ),
-    deeds=split_senses(
-        "chase/chased=pursue/pursued, rescue/rescued=save/saved, scare/scared=frighten/frightened,"
-        " fool/fooled=trick/tricked, bless/blessed, guide/guided, attack/attacked, feed/fed,"
-        " wake/woke/woken, push/pushed=shove/shoved, warn/warned, admire/admired, betray/betrayed"
-    ),
-    things=split_senses(
-        "boat, rope, tent, fence, wagon=cart, saddle, bucket=pail, net, axe, plow, lantern, canoe, sled,"
-        " stone=rock, barrel, gate, raft, kite, backpack"
-    ),
-    handlings=split_senses(
-        "build/built=construct/constructed, fix/fixed=repair/repaired, hide/hid/hidden=conceal/concealed,"
-        " paint/painted, drag/dragged=pull/pulled, burn/burned, lose/lost, find/found=discover/discovered,"
-        " wash/washed, steal/stole/stolen, kick/kicked, trade/traded"
-    ),
-    dealings=split_senses(
-        "buy/bought=purchase/purchased, find/found=discover/discovered, draw/drew/drawn=sketch/sketched,"
-        " photograph/photographed, describe/described, see/saw/seen=spot/spotted, admire/admired"
-    ),
-    kinds={
-        "tree": ("oak", "pine", "birch", "willow"),
-        "flower": ("rose", "tulip", "daisy", "lily"),
-        "bird": ("sparrow", "eagle", "owl", "robin"),
-        "fish": ("salmon", "trout", "tuna", "shark"),
-        "insect": ("beetle", "ant", "moth", "wasp"),
-        "fruit": ("peach", "pear", "plum", "cherry"),
-        "vegetable": ("carrot", "cabbage", "turnip", "onion"),
-        "snake": ("cobra", "python", "viper"),
-    },
-    places=split_senses(
-        "in the forest=in the woods, by the sea=by the ocean, on the hill, in the valley, near the river,"
-        " in the meadow, by the lake, in the desert, on the island, in the swamp, on the beach=on the"
-        " shore, near the cave"
-    ),
-    times=split_senses(
-        "at dawn=at sunrise, at dusk=at sunset, in the winter, in the summer, during the storm, after the"
-        " harvest, before the flood, on Saturday, on Thursday, in March, in August, in the afternoon"
-    ),
-    rooms=split_senses("barn, stable, cabin=hut, cave, mill, tent, lighthouse, cottage, chapel, bridge"),
-    surfaces=("by the lake", "near the woods", "on the hill", "across the river", "behind the farm"),
+PREMISES = (
+    "the {person} has only one {thing}, which is {colour} and now {place}.",
+    "the only {thing} of the {person} is {colour} and can be seen {place}.",
+    "{place} is the only {thing} that the {person} has, and it is {colour}.",
 )
+HYPOTHESES = {
+    "colour": ("the {person} has a {thing} that is {colour}.", "a {colour} {thing} belongs to the {person}."),
+    "place": ("the {person} has a {thing} {place}.", "{place} is a {thing} that belongs to the {person}."),
+}
+"""Field that is claimed -> hypotheses. A premise decides those about its person and thing, and no others."""
 
-STATES_OF_PEOPLE: tuple[tuple[str, str], ...] = (
-    ("awake", "asleep"),
-    ("present", "absent"),
-    ("healthy", "sick"),
-    ("guilty", "innocent"),
-    ("indoors", "outdoors"),
-    ("sober", "drunk"),
-    ("married", "single"),
+ACCEPTABILITY = (
+    ("the {thing} near the boxes is {colour}.", "the boxes near the {thing} is {colour}."),
+    ("the boxes behind the {thing} are {colour}.", "the {thing} behind the boxes are {colour}."),
+    ("the {person} says that the boys {base} it.", "the boys says that the {person} {base} it."),
+    ("the {person} has {participle} the {thing}.", "the {person} {participle} has the {thing}."),
+    ("the {person} did not {base} the {thing}.", "the {person} not did {base} the {thing}."),
+    ("what did the {person} {base} {place}?", "what the {person} did {base} {place}?"),
+    ("the {person} {past} a {colour} {thing}.", "the {person} {past} {colour} a {thing}."),
+    ("the {thing} is too heavy for the {person}.", "the {thing} is heavy too for the {person}."),
+    ("there is a {thing} {place}.", "there a {thing} is {place}."),
+    ("the {person} wants to {base} the {thing}.", "the {person} to wants {base} the {thing}."),
 )
-STATES_OF_ROOMS: tuple[tuple[str, str], ...] = (
-    ("open", "closed"),
-    ("clean", "dirty"),
-    ("wet", "dry"),
-    ("safe", "dangerous"),
-    ("quiet", "noisy"),
-    ("bright", "dark"),
-)
-"""Opposites of which exactly one holds, so that denying one is saying the other."""
+"""An acceptable sentence, and the same words with an error of agreement or of word order."""
 
-COMPARISONS = (
-    ("tall/taller", "short/shorter"),
-    ("old/older", "young/younger"),
-    ("rich/richer", "poor/poorer"),
-    ("strong/stronger", "weak/weaker"),
-    ("fast/faster", "slow/slower"),
-    ("smart/smarter", "dumb/dumber"),
-    ("heavy/heavier", "light/lighter"),
+PRAISE = split_words(
+    "brilliant, delightful, funny, charming, moving, clever, gripping, beautiful, witty, superb, touching,"
+    " exciting, wonderful, fresh, engaging, elegant, thrilling, convincing, smart, original, powerful"
 )
+BLAME = split_words(
+    "dull, awful, boring, stupid, clumsy, tedious, lifeless, predictable, shallow, messy, annoying,"
+    " terrible, painful, bland, silly, pointless, forgettable, ugly, weak, confusing, dreadful, lazy"
+)
+WORKS = split_words("film, movie, story, sequel, comedy, drama, documentary, remake, thriller, cartoon")
+PARTS = split_words("plot, dialogue, soundtrack, script, title, first half, cast, hero, beginning, finale")
+REVIEWS = (
+    "the {part} of this {work} is {same} and {same2}.",
+    "this {work} is {same}, and the {part} is {same2}.",
+    "despite the {opposite} {part}, this {work} is {same}.",
+    "this {work} is {same}, although the {part} is {opposite}.",
+    "the {part} is {opposite}, but this {work} is really {same}.",
+    "without its {same} {part}, this {work} would be {opposite}.",
+    "nothing in this {work} is {opposite}, not even the {part}.",
+)
+"""`same` is the review's verdict, `opposite` is what it concedes or denies."""
 
-TRANSFERS = (
-    ("sell/sold", "buy/bought"),
-    ("lend/lent", "borrow/borrowed"),
-    ("give/gave", "get/got"),
-    ("rent/rented", "rent/rented"),
+PRONOUN_SENTENCES = (
+    "{a} met {b} {place} after {pronoun} had {participle} the {thing}.",
+    "{a} called {b} because {pronoun} had {participle} the {colour} {thing}.",
 )
-"""Giving `to` and taking `from`: two sides of one event."""
+"""Sentences about a man and a woman in either order, of whom the pronoun is one."""
+NAMES = {
+    "he": split_words("John, Peter, David, Robert, Thomas, Frank, Henry, Martin, Paul, George"),
+    "she": split_words("Mary, Anna, Susan, Helen, Julia, Emma, Laura, Sarah, Nora, Alice"),
+}
