@@ -109,8 +109,9 @@ def _require_tuned(name: str | None, cells: Iterable[Cell]) -> None:
                 "conf/tuned has them"
             )
     for model, methods in missing.items():
-        listed = ",".join(methods)
-        allowed = f"allowed is what `edora-glue tune model={model} 'only.method=[{listed}]'` has searched"
+        listed, own = ",".join(methods), f"tune_{model}"
+        search = f"experiment={own}" if own in choices("experiment") else f"model={model}"
+        allowed = f"allowed is what `edora-glue tune {search} 'only.method=[{listed}]'` has searched"
         raise InputError(
             f"experiment={name}: model={model}, method={listed}: no rates in conf/tuned; {allowed}"
         )
