@@ -144,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module = importlib.import_module(f"glue_harness.cli.{command.module}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        if package in ("glue_harness", "edora"):
+            raise
         fail(f"the package {package} is not installed; type pip install {package}")
     module.run(parsed) if parsed is not None else module.run(name, rest)
 
