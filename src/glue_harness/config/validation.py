@@ -1,6 +1,6 @@
 """From a composed configuration to a checked `Config`.
 
-Beyond this module only the entrances (`train`, `sweep`) see OmegaConf.
+Beyond this package only the plan and the commands use OmegaConf.
 """
 
 from __future__ import annotations

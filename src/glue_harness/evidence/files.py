@@ -69,7 +69,9 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable ({reason}); allowed is what `aggregate` wrote") from error
+        raise InputError(
+            f"{path}: not readable ({reason}); allowed is what `edora-glue report` wrote"
+        ) from error
 
 
 def _read_frame(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def check(evidence: Evidence, folder: Path) -> None:
     for cell, seed in sorted(set(by_run) - seen):
         raise InputError(f"{in_epochs}cell, seed={cell}, {seed}: allowed is a run of runs.csv")
     for name in sorted(set(evidence.predictions) - kept):
-        allowed = "allowed is what `aggregate` wrote"
+        allowed = "allowed is what `edora-glue report` wrote"
         raise InputError(f"{in_predictions}{name}: of no epoch that a protocol selects; {allowed}")
 
 

