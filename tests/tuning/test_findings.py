@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from glue_harness.analysis.scoring import score_runs
 from glue_harness.runs.record import Status
-from glue_harness.tuning.findings import describe_tuned, find, show_rate, tabulate_findings
+from glue_harness.tuning.descriptions import describe_tuned, show_rate, tabulate_findings
+from glue_harness.tuning.findings import find
 from tests.support.planned_runs import BEST, make_cell, make_plan, make_record, write_run
 
 

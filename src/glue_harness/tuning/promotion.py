@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from glue_harness.analysis.rounding import show_percent
 from glue_harness.evidence.schema import Row
 from glue_harness.reports.notes import name_commit, name_task
+from glue_harness.tuning.descriptions import show_share, write_values
 from glue_harness.tuning.findings import (
     SEARCHED,
     TaskFinding,
@@ -22,8 +23,6 @@ from glue_harness.tuning.findings import (
     get_values,
     rank_values,
     score_values,
-    show_share,
-    write_values,
 )
 
 Method = tuple[str, str]

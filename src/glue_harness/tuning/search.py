@@ -24,7 +24,8 @@ from glue_harness.io import write_atomically, write_together
 from glue_harness.reports.notes import name_task
 from glue_harness.sweeps import plan as sweep
 from glue_harness.sweeps.plan import Plan
-from glue_harness.tuning.findings import TaskFinding, describe_tuned, find, get_values, tabulate_findings
+from glue_harness.tuning.descriptions import describe_tuned, tabulate_findings
+from glue_harness.tuning.findings import TaskFinding, find, get_values
 from glue_harness.tuning.promotion import (
     Finalists,
     choose_finalists,
